@@ -1,0 +1,193 @@
+"""Method (learns by gradient) and ClosedForm (does not): one file under methods/ holds one pretext task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+import torch.nn as nn
+from torch import Tensor
+
+from . import module
+from .batch import Batch, Transform
+from .duration import Duration
+from .encoder import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a method may know before training: of the data, of the budget, of the machine.  Never labels."""
+
+    rows: int
+    modality: Any
+    """The configured modality object of modalities/: default views, encoders, targets; plain settings, no data."""
+    steps: int | None = None
+    """The horizon; None before the calibration."""
+    minutes: float | None = None
+    batch: int | None = None
+    dim: int | None = None
+    """Width of the encoder, once there is one."""
+    groups: bool = False
+    """Whether rows carry a group (document, clip, patient), so that rows = "same group" can be asked for."""
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    """How the loop trains: chosen by the method from the facts, then overridden by file and flags, and written down."""
+
+    batch: int = 256
+    """Rows in a step, over all processes."""
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = 1e-3
+    """Peak learning rate for this batch size (already scaled)."""
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = 0.05
+    """Share of the horizon over which the rate rises linearly."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    final: float = 0.0
+    """The last rate as a share of the peak."""
+    clip: float = 0.0
+    """Largest gradient norm; 0 leaves gradients alone."""
+    accumulate: int = 1
+    """Micro-batches in a step."""
+    duration: Duration = field(default_factory=lambda: Duration(10, "minutes"))
+    scaled: dict[str, str] = field(default_factory=dict)
+    """{number: "paper's value -> ours, because"}: said on screen and written to config.toml."""
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """One view: how it is made, its role, and of which rows.  The loader fetches partner rows."""
+
+    transform: Transform
+    role: str = "global"
+    rows: Literal["one", "next", "other document", "same group"] = "one"
+
+
+@dataclass
+class Kept:
+    """What a run leaves: the encoder and named parts beside it (decoder, language-model head, projector, codebook).
+
+    `ties` maps a parameter of a part to the encoder parameter that it shares ("head.weight": "embedding.weight"):
+    stored once, tied again on loading.
+    """
+
+    encoder: Encoder
+    parts: dict[str, nn.Module] = field(default_factory=dict)
+    ties: dict[str, str] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """A pretext task trained by gradient.  Fields are plain data: their docstrings are the command line's help.
+
+    The loop calls `method(batch)`; `forward` is `loss` (calling `.module.loss` past DDP would leave gradients
+    unsynchronised).  `loss` changes no state but normalisation statistics; state moves in `after_step`.
+    """
+
+    family: ClassVar[str] = ""  # contrastive, distillation, clustering, generative, predictive
+    paper: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Capabilities asked for: of the modality's `offers` ("augment", "local", "turn", "target") and of the encoder's
+    `can` ("tokens", "mask", "causal")."""
+    couples_rows: ClassVar[bool] = False
+    """Whether rows of a batch meet in the loss: then micro-batches cannot simply be summed."""
+    closed_form: ClassVar[bool] = False
+    encoder: Encoder
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        module.adopt(cls)
+
+    def __new__(cls, *args, **kwargs):
+        return module.begin(cls)
+
+    def defaults(self, facts: Facts) -> Recipe:
+        """Batch, learning rate and schedule for these data and this budget."""
+        raise NotImplementedError
+
+    def views(self, facts: Facts) -> list[ViewSpec]:
+        """The views of a batch, in order."""
+        raise NotImplementedError
+
+    def setup(self, encoder: Encoder, facts: Facts) -> Self:
+        """Takes the encoder and builds what stands beside it.  Called once, before the optimiser is made."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms}.
+
+        local sum x processes / global count (losses.mean does it), fp32 inside.
+        """
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.loss(batch)
+
+    def count(self, batch: Batch) -> Tensor | None:
+        """Number of targets in this batch where it is not the number of rows (masked tokens): asked when accumulating."""
+        return None
+
+    def embed(self, batch: Batch) -> Tensor | None:
+        """(B, ..., P): what rows contribute to a loss that couples them.  With `couple`, it makes accumulation exact
+        (embed all micro-batches -> couple -> replay); None (the default): accumulation is refused."""
+        return None
+
+    def couple(self, embedded: Tensor) -> dict[str, Tensor]:
+        """The loss of all rows' embeddings (B_step, ..., P)."""
+        raise NotImplementedError
+
+    def param_groups(self) -> list[dict]:
+        """Trainable parameters in groups; "lr_scale" and "weight_decay" may differ.  Default: no decay on vectors."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        matrices = [p for p in trained if p.ndim > 1]
+        vectors = [p for p in trained if p.ndim <= 1]
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        return [g for g in groups if g["params"]]
+
+    def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
+        """Queue, centre, EMA teacher: committed here, only after a step that was applied."""
+
+    refresh_at: ClassVar[tuple[Duration, ...]] = ()
+    """When `refresh` runs (DeepCluster: every epoch; HuBERT: between iterations)."""
+
+    def refresh(self, sweep: Iterable[Batch]) -> None:
+        """A pass over the data in order, without views' randomness; its time counts towards the budget."""
+
+    def keep(self) -> Kept:
+        return Kept(self.encoder)
+
+
+class ClosedForm:
+    """A representation worked out without gradient.  Subclasses are dataclasses of plain data, like methods."""
+
+    family: ClassVar[str] = "closed form"
+    paper: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
+    closed_form: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
+    """Whether a second fit gives the same bits (lock-free word vectors do not)."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        module.adopt(cls)
+
+    def prepare(self, facts: Facts, seed: int) -> Self:
+        """Fixes what depends on the data and the budget.  Called once, before fit."""
+        raise NotImplementedError
+
+    def fit(self, data, state: dict[str, Tensor] | None) -> Iterator[tuple[dict[str, Tensor], float]]:
+        """Yields (checkpointable state, fraction done in 0-1); given a yielded state it goes on from there.
+
+        `data.fetch(index) -> View` and `len(data)`, as datasets have.
+        """
+        raise NotImplementedError
+
+    def finish(self) -> Kept:
+        raise NotImplementedError
