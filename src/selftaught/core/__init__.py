@@ -2,12 +2,12 @@
 
 from .batch import Batch, Draw, Labelled, Ragged, Target, Tokens, Transform, View
 from .duration import Duration
-from .encoder import Encoder, Paired, clean
+from .encoder import Encoder, Paired, clean, encode
 from .errors import AlarmError, DataError, ModelError, RequestError, SelftaughtError
 from .method import ClosedForm, Facts, Kept, Method, Recipe, ViewSpec
 
 __all__ = [
     "AlarmError", "Batch", "ClosedForm", "DataError", "Draw", "Duration", "Encoder", "Facts", "Kept", "Labelled",
     "Method", "ModelError", "Paired", "Ragged", "Recipe", "RequestError", "SelftaughtError", "Target", "Tokens", "Transform",
-    "View", "ViewSpec", "clean",
+    "View", "ViewSpec", "clean", "encode",
 ]  # fmt: skip

@@ -81,6 +81,20 @@ class View:
         first = next(iter(self.parts.values()))
         return first.values.device if isinstance(first, Ragged) else first.device
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """The shape of one row of every part; None where it is ragged.  Views of equal shapes can be joined."""
+        return {k: None if isinstance(v, Ragged) else tuple(v.shape[1:]) for k, v in self.parts.items()}
+
+    @staticmethod
+    def cat(views: list[View]) -> View:
+        """The rows of all views, one after the other; role and modality are the first one's."""
+        first = views[0]
+        if any(v.shapes != first.shapes or None in v.shapes.values() for v in views):
+            raise ValueError(f"views whose parts differ in shape cannot be joined: {[v.shapes for v in views]}")
+        join = lambda name: {k: torch.cat([getattr(v, name)[k] for v in views]) for k in getattr(first, name)}  # noqa: E731
+        return replace(first, parts=join("parts"), params=join("params"))
+
     def with_parts(self, **parts: Tensor) -> View:
         """A copy with some parts replaced or added."""
         return replace(self, parts={**self.parts, **parts})
@@ -192,7 +206,7 @@ Transform = Callable[[View, Draw], View]
 class Tokens:
     """A sequence or grid of vectors; the first `prefix` are class or register tokens.
 
-    values (B, N, D); valid (B, N) bool or None (all); position (B, N) int64 or None (0..N-1, prefix not counted);
+    values (B, N, D); valid (B, N) bool or None (all); position (B, N) int64 or None (patches count from 0; prefix tokens hold 0);
     segment (B, N) int64 or None: packed documents, which do not see one another; grid: (h, w), (t,), ... or None.
     """
 
@@ -216,14 +230,14 @@ class Tokens:
 
     def take(self, keep: Tensor) -> Tokens:
         """Keeps tokens `keep` (B, K) int64 of the patches (prefix tokens stay): positions go with them, the grid goes."""
-        device, (rows, kept) = keep.device, keep.shape
+        device, rows = keep.device, len(keep)
         head = torch.arange(self.prefix, device=device).expand(rows, -1)
         index = torch.cat([head, keep + self.prefix], 1)
         pick = lambda x: None if x is None else torch.gather(x, 1, index)  # noqa: E731
         values = torch.gather(self.values, 1, index[..., None].expand(-1, -1, self.values.shape[-1]))
         position = self.position
         if position is None:
-            position = torch.arange(len(self), device=device).expand(rows, -1)
+            position = (torch.arange(len(self), device=device) - self.prefix).clamp_min(0).expand(rows, -1)
         return Tokens(values, pick(self.valid), pick(position), pick(self.segment), None, self.prefix)
 
     def mean(self) -> Tensor:

@@ -24,7 +24,7 @@ def _value(value) -> str:
 
 
 def _key(key: str) -> str:
-    return key if key and all(c.isascii() and (c.isalnum() or c in "-_") for c in key) else json.dumps(key)
+    return key if key and all(c.isascii() and (c.isalnum() or c in "-_") for c in key) else _value(key)
 
 
 def dumps(config: dict, path: tuple[str, ...] = ()) -> str:

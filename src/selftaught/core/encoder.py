@@ -100,6 +100,21 @@ class Paired(Encoder):
         return self.towers[view.modality].features(view)  # type: ignore[operator]
 
 
+def encode(encoder: nn.Module, views: list[View]) -> list[Tensor]:
+    """(B, dim) of each view.  Neighbouring views of one shape go through together, so that multi-crop costs one pass a
+    size (Caron et al. 2020, section 3.3); batch normalisation then sees them as one batch."""
+    out: list[Tensor] = []
+    start = 0
+    for stop in range(1, len(views) + 1):
+        if stop < len(views) and views[stop].shapes == views[start].shapes and None not in views[start].shapes.values():
+            continue
+        group = views[start:stop]
+        features = encoder(View.cat(group) if len(group) > 1 else group[0])
+        out += features.chunk(len(group))
+        start = stop
+    return out
+
+
 @torch.no_grad()
 def clean(encoder: nn.Module, view: View) -> Tensor:
     """(B, dim) fp32, in eval mode and without gradient; the mode is put back afterwards."""

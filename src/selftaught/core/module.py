@@ -7,6 +7,7 @@ Proven under deepcopy, pickle, torch.compile and DDP in tests/core/test_module.p
 import ast
 import dataclasses
 import inspect
+import itertools
 import textwrap
 import types
 import typing
@@ -66,15 +67,17 @@ def option_docs(cls: type) -> dict[str, str]:
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
         except (OSError, TypeError, SyntaxError):
             continue
-        for node, after in zip(body, body[1:], strict=False):
+        for node, after in itertools.pairwise(body):
             literal = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             if isinstance(node, ast.AnnAssign) and literal and isinstance(after.value.value, str):  # type: ignore[attr-defined]
                 docs[node.target.id] = " ".join(after.value.value.split())  # type: ignore[attr-defined, union-attr]
     return docs
 
 
-def build(cls: type, settings: dict, what: str):
-    """`cls(**settings)` with an error that names the nearest option, and tuples restored from lists."""
+def build(cls: type, settings: dict, what: str, **rest):
+    """`cls(**settings, **rest)` with an error that names the nearest option, and tuples restored from lists.
+
+    `settings` is checked against the annotations; `rest` is taken as it is."""
     names = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for name, value in settings.items():
@@ -82,7 +85,7 @@ def build(cls: type, settings: dict, what: str):
             raise nearest(name, names, f"option of {what}")
         if not _fits(value, hints[name]):
             raise RequestError(f"{what}: {name} = {value!r} is not {_say(hints[name])}.")
-    return cls(**{k: _restore(v) for k, v in settings.items()})
+    return cls(**{k: _restore(v) for k, v in settings.items()}, **rest)
 
 
 def _restore(value):
@@ -101,6 +104,8 @@ def _fits(value, hint) -> bool:
         if len(args) == 2 and args[1] is Ellipsis:
             return all(_fits(v, args[0]) for v in value)
         return len(value) == len(args) and all(_fits(v, a) for v, a in zip(value, args, strict=True))
+    if hint is typing.Any:
+        return True
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

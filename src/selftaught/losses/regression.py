@@ -1,0 +1,28 @@
+"""Losses that compare vectors with vectors."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .precision import full_precision
+
+
+@full_precision
+def negative_cosine(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """(B,) minus the cosine of (B, P) `predicted` and `wanted`, in [-1, 1]; no gradient reaches `wanted`.
+
+    2 + 2 x this is the squared distance of the normalised vectors (Grill et al. 2020, equation 2)."""
+    return -F.cosine_similarity(predicted, wanted.detach(), dim=-1, eps=1e-8)
+
+
+@full_precision
+def standardised(values: Tensor, *, epsilon: float = 1e-6) -> Tensor:
+    """(..., P) with mean 0 and variance 1 along the last axis: MAE's target for a patch (He et al. 2022, section 4.1).
+
+    The variance is the unbiased one, as in the paper's code; a flat patch becomes 0.  P = 1 is returned as it is.
+    """
+    if values.shape[-1] == 1:
+        return values
+    centred = values - values.mean(-1, keepdim=True)
+    return centred / (centred.square().sum(-1, keepdim=True) / (values.shape[-1] - 1) + epsilon).sqrt()

@@ -1,0 +1,70 @@
+"""The closed-form way of a pretraining: fit, checkpoint as it goes, keep."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..core import ClosedForm, dist
+from ..core.errors import ModelError, RequestError
+from . import checkpoint
+from .job import Job, keep
+
+
+def fit_closed_form(job: Job) -> dict[str, Any]:
+    """Fits `job.method` and writes the encoder; returns the numbers of `pretrain --json`."""
+    method = job.method
+    assert isinstance(method, ClosedForm)
+    if dist.world() > 1:
+        raise RequestError(
+            f"{job.settings.method} is a closed form: it runs in one process.", "Start it without torchrun."
+        )
+    if job.settings.recipe:
+        raise RequestError(
+            "A closed form has no recipe (batch, learning rate, ...).",
+            f"Leave out --set recipe...; its options: selftaught pretrain --method {job.settings.method} --help.",
+        )
+    method.prepare(job.facts, job.settings.seed)
+    found = checkpoint.newest(job.run.checkpoints, job.listener.say) if job.resume else None
+    state, seconds, done = None, 0.0, 0
+    if found:
+        done, tree = found
+        if tree["fingerprint"] != job.data.fingerprint:
+            raise ModelError("The data have changed since this run began.", "Begin anew with another --out.")
+        state, seconds = tree["state"], tree["seconds"]
+        job.listener.say(f"resumed at {tree['fraction']:.0%}.")
+    resumed_from, began = done, time.perf_counter() - seconds
+    saved_at = time.perf_counter()
+    for partial, fraction in method.fit(job.data, state):
+        done += 1
+        job.listener.progress("fitting", fraction, 1.0)
+        leaving = job.stop()
+        due = done % job.save_every == 0 if job.save_every else time.perf_counter() - saved_at > 20
+        if due or leaving:
+            tree = {
+                "state": partial,
+                "fraction": fraction,
+                "seconds": time.perf_counter() - began,
+                "fingerprint": job.data.fingerprint,
+            }
+            checkpoint.save(job.run.checkpoints, done, tree)
+            saved_at = time.perf_counter()
+        if leaving and fraction < 1:
+            job.run.status("interrupted", step=done)
+            job.listener.say(f"stopped at {fraction:.0%}, saved. Go on with --resume {job.run.folder}.")
+            return _result(job, None, done, time.perf_counter() - began, resumed_from, finished=False)
+    kept = method.finish()
+    return keep(
+        job, kept, _result(job, kept.encoder.kind, done, time.perf_counter() - began, resumed_from, finished=True)
+    )
+
+
+def _result(
+    job: Job, encoder: str | None, steps: int, seconds: float, resumed_from: int, *, finished: bool
+) -> dict[str, Any]:
+    return {
+        "run": str(job.run.folder), "method": job.settings.method, "encoder": encoder, "steps": steps,
+        "examples": len(job.data), "seconds": round(seconds, 3), "examples_per_second": round(len(job.data) / max(1e-9, seconds), 2),
+        "data_wait": 0.0, "loss": None, "alarms": [], "skipped": 0, "rejected": len(job.data.rejected),
+        "resumed_from_step": resumed_from, "finished": finished,
+    }  # fmt: skip

@@ -1,0 +1,125 @@
+"""One pretraining, assembled: what the gradient and the closed-form way both need, and the steps they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import methods, nets
+from ..core import ClosedForm, Encoder, Facts, Kept, Method, Recipe, dist, module, random
+from ..core.errors import RequestError
+from ..core.listener import Listener
+from .precision import precision_for
+from .run import Run
+from .settings import Settings, overridden
+
+
+@dataclass
+class Job:
+    """What one pretraining works with; `facts` grows as batch and width become known."""
+
+    settings: Settings
+    data: Any
+    facts: Facts
+    method: Method | ClosedForm
+    run: Run
+    listener: Listener
+    device: torch.device
+    save_every: int | None
+    stop: Callable[[], bool]
+    track: str | None
+    resume: bool
+
+    def tell(self, text: str) -> None:
+        """Says `text` and writes it to the run's log."""
+        self.listener.say(text)
+        if dist.rank() == 0:
+            self.run.log(text)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    name: str
+    cls: type
+
+    def build(self, options: dict) -> Method | ClosedForm:
+        return module.build(self.cls, options, self.name)
+
+
+def choose_method(name: str | None, modality, listener: Listener) -> Chosen:
+    """The method asked for, or the modality's own default, said aloud; refused with the reason where it does not fit."""
+    if name is None:
+        name = modality.method
+        listener.say(
+            f"method: {name}, the default for {modality.name} ({modality.method_reason}). Another: --method NAME; all of them: selftaught methods."
+        )
+    cls = methods.find(name)
+    refusal = methods.fits(cls, modality)
+    if refusal:
+        raise RequestError(refusal)
+    return Chosen(methods.name_of(cls), cls)
+
+
+def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
+    """The encoder asked for, or the modality's default for these needs; initialised from the seed alone."""
+    torch.manual_seed(random.key(job.settings.seed, "initialisation"))
+    name = job.settings.encoder
+    if name and (Path(name) / "encoder" / "config.json").exists():
+        name = str(Path(name) / "encoder")
+    if name and (Path(name) / "config.json").exists() and nets.store.is_ours(name):
+        job.listener.say(f"encoder: starts from the weights in {name}.")
+        return nets.store.load(name).encoder
+    encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
+    lacking = needs - encoder.can
+    if lacking:
+        raise RequestError(
+            f"{job.settings.method} needs an encoder that can {', '.join(sorted(lacking))}; {name or encoder.kind} cannot.",
+            "Leave --encoder out, or take one with tokens (vit-tiny, for images).",
+        )
+    parameters = sum(p.numel() for p in encoder.parameters())
+    job.listener.say(f"encoder: {encoder.kind}, {parameters / 1e6:.2f} M parameters, {encoder.dim} dimensions.")
+    return encoder
+
+
+def make_recipe(job: Job, method: Method) -> Recipe:
+    """The method's defaults under the user's changes, with a batch that the data and the processes allow."""
+    recipe = overridden(method.defaults(job.facts), job.settings.recipe)
+    world = dist.world()
+    if recipe.batch > len(job.data):
+        job.listener.say(f"batch: {recipe.batch} -> {len(job.data)}, all the rows there are.")
+        recipe = replace(recipe, batch=len(job.data))
+    if recipe.batch % (world * recipe.accumulate):
+        smaller = recipe.batch // (world * recipe.accumulate) * world * recipe.accumulate
+        if smaller == 0:
+            raise RequestError(
+                f"A batch of {recipe.batch} cannot be shared by {world} processes x {recipe.accumulate} micro-batches."
+            )
+        job.listener.say(
+            f"batch: {recipe.batch} -> {smaller}, so that {world} processes x {recipe.accumulate} micro-batches share it evenly."
+        )
+        recipe = replace(recipe, batch=smaller)
+    for name, change in recipe.scaled.items():
+        job.listener.say(f"{name}: {change}")
+    return replace(recipe, duration=job.settings.duration(recipe.duration))
+
+
+def keep(job: Job, kept: Kept, result: dict[str, Any]) -> dict[str, Any]:
+    """Writes the encoder's folder and the result, and marks the run as done."""
+    if dist.rank() == 0:
+        nets.store.save(job.run.encoder, kept)
+        job.data.modality.save(job.run.encoder)
+        job.run.write_json("result.json", result)
+        job.run.status("done", step=result["steps"])
+    dist.barrier()
+    return result
+
+
+def precision(job: Job) -> str:
+    """The dtype for the forward pass, said with its reason."""
+    chosen = precision_for(job.device, job.settings.precision)
+    job.listener.say(f"precision: {chosen.dtype} on {job.device}, because {chosen.reason}.")
+    return chosen.dtype

@@ -1,0 +1,192 @@
+"""The loop, from top to bottom: batch -> views -> loss -> check -> step -> commit -> observe -> checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..core import Method, Recipe, ViewSpec, dist
+from ..core.errors import AlarmError, ModelError
+from . import checkpoint, schedule
+from .observe import Moment, Observer
+from .optimizers import load_state
+from .run import Run
+from .step import STEPS, check_accumulation, make_batch
+
+PATIENCE = 5  # steps in a row that may be skipped for a non-finite loss or gradient before the run stops
+
+
+@dataclass
+class Training:
+    """All that a step touches; what of it a checkpoint holds is `state()`."""
+
+    method: Method
+    recipe: Recipe
+    specs: list[ViewSpec]
+    optimizer: torch.optim.Optimizer
+    horizon: int
+    seed: int
+    fingerprint: str
+    """Of the data: a run goes on only with the data it began with."""
+    step: int = 0
+    """Steps done."""
+    seconds: float = 0.0
+    skipped: int = 0
+    alarms: list[str] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "method": self.method.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
+            "horizon": self.horizon, "seed": self.seed, "seconds": self.seconds, "skipped": self.skipped,
+            "alarms": list(self.alarms), "fingerprint": self.fingerprint,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts a checkpoint back; refuses one of other data or another seed."""
+        if state["fingerprint"] != self.fingerprint:
+            raise ModelError(
+                "The data have changed since this run began.",
+                "Resume with the same data, or begin anew with another --out.",
+            )
+        if state["seed"] != self.seed:
+            raise ModelError(
+                f"This run began with --seed {state['seed']}, not {self.seed}.", f"Resume with --seed {state['seed']}."
+            )
+        self.method.load_state_dict(state["method"])
+        load_state(self.optimizer, state["optimizer"])
+        self.step, self.horizon, self.seconds = state["step"], state["horizon"], state["seconds"]
+        self.skipped, self.alarms = state["skipped"], state["alarms"]
+
+
+def train(
+    training: Training,
+    batches: Iterable,
+    *,
+    accelerator,
+    run: Run,
+    observers: list[Observer],
+    alarms: list[Observer],
+    say: Callable[[str], None],
+    draw: Callable[[Moment], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    save_every: int | None = None,
+    wait: Callable[[], float] = lambda: 0.0,
+) -> bool:
+    """Trains to the horizon; False where `stop()` asked it to leave early (state is saved either way).
+
+    batches: (step, index, raw views) from the training's step on; save_every: steps, or None for once a minute; wait: share of
+    time the loader kept us waiting.
+    """
+    method, recipe = training.method, training.recipe
+    model = accelerator.prepare_model(method)
+    way = STEPS[check_accumulation(method, recipe.accumulate)]
+    every = max(1, training.horizon // 400)  # moments that are written down; those with features are ten times rarer
+    since = time.perf_counter() - training.seconds
+    saved_at, began_at, failures = time.perf_counter(), training.step, 0
+    statistics = [b for name, b in method.named_buffers() if name.rsplit(".", 1)[-1] in ("running_mean", "running_var")]
+    before = [torch.empty_like(b) for b in statistics]
+    method.train()
+    for step, index, raws in batches:
+        if training.step >= training.horizon:
+            break
+        raws = {rows: view.to(accelerator.device, non_blocking=True) for rows, view in raws.items()}
+        index = index.to(accelerator.device, non_blocking=True)
+        batch = make_batch(training.specs, raws, index, seed=training.seed, step=step, progress=step / training.horizon)
+        rate = schedule.set_rates(training.optimizer, recipe, step, training.horizon)
+        _copy(before, statistics)
+        outputs = way(model, method, batch, accelerator.backward, recipe.accumulate)
+        loss, healthy = _check(outputs["loss"], method, recipe.clip)
+        if healthy:
+            training.optimizer.step()
+            method.after_step((step + 1) / training.horizon, {k: v.detach() for k, v in outputs.items()})
+            failures = 0
+        else:
+            _copy(statistics, before)  # a non-finite batch must not live on in the running statistics
+            training.skipped, failures = training.skipped + 1, failures + 1
+            say(
+                f"step {step}: the loss or a gradient is not finite; the step is skipped (rows {index[:5].tolist()} ...)."
+            )
+        training.optimizer.zero_grad(set_to_none=True)
+        training.step, training.seconds = step + 1, time.perf_counter() - since
+        if failures >= PATIENCE:
+            _save(training, run)
+            raise AlarmError(
+                f"{failures} steps in a row had a loss or gradient that is not finite; the last batch holds rows {index.tolist()[:20]}.",
+                "Look at these rows, lower the learning rate (--set recipe.lr=...), or use --precision float32.",
+            )
+        last = training.step == training.horizon
+        if step % every == 0 or last:
+            moment = _moment(
+                training, outputs, loss, rate, wait(), began_at, with_features=step % (10 * every) == 0 or last
+            )
+            _observe(training, moment, observers, alarms, say, draw)
+        due = training.step % save_every == 0 if save_every else time.perf_counter() - saved_at > 60
+        leaving, due = _agree(accelerator.device, stop(), due)
+        if leaving or last or due:
+            _save(training, run)
+            saved_at = time.perf_counter()
+        if leaving:
+            return False
+    return True
+
+
+def _check(loss: torch.Tensor, method: Method, clip: float) -> tuple[float, bool]:
+    """(mean loss over ranks, whether it and every gradient are finite on every rank); clips where asked."""
+    trained = [p for p in method.parameters() if p.grad is not None]
+    grads = [p.grad for p in trained if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads, foreach=True)
+    if clip > 0:
+        torch.nn.utils.clip_grads_with_norm_(trained, clip, norm)
+    value = dist.total(torch.stack([loss.detach().float().reshape(()), norm.float().reshape(())])) / dist.world()
+    mean, total_norm = value.tolist()
+    return mean, math.isfinite(mean) and math.isfinite(total_norm)
+
+
+def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
+    if to:
+        torch._foreach_copy_(to, source)
+
+
+def _agree(device: torch.device, *wishes: bool) -> list[bool]:
+    """What any rank wishes, all do: signals and clocks differ between processes."""
+    if dist.world() == 1:
+        return list(wishes)
+    return [bool(v) for v in dist.total(torch.tensor(wishes, dtype=torch.float32, device=device)) > 0]
+
+
+def _moment(
+    training: Training, outputs: dict, loss: float, rate: float, wait: float, began_at: int, *, with_features: bool
+) -> Moment:
+    scalars = {k: float(v) for k, v in outputs.items() if k not in ("loss", "features") and v.numel() == 1}
+    features = outputs["features"].detach().float() if with_features and "features" in outputs else None
+    rows = training.step * training.recipe.batch
+    return Moment(
+        training.step, training.horizon, loss, scalars, features, rate, training.seconds,
+        rows / max(1e-9, training.seconds), wait, training.skipped,
+    )  # fmt: skip
+
+
+def _observe(training: Training, moment: Moment, observers, alarms, say, draw) -> None:
+    if dist.rank() != 0:
+        return
+    for observer in observers:
+        observer(moment)
+    for alarm in alarms:
+        text = alarm(moment)
+        if text:
+            training.alarms.append(text)
+            say(f"ALARM {text}")
+    if draw:
+        draw(moment)
+
+
+def _save(training: Training, run: Run) -> None:
+    if dist.rank() == 0:
+        checkpoint.save(run.checkpoints, training.step, training.state())
+        run.status("running", step=training.step, horizon=training.horizon)
+    dist.barrier()

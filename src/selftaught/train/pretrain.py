@@ -1,0 +1,153 @@
+"""`pretrain`: data without labels -> a run folder with a trained encoder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import modalities, nets
+from ..core import ClosedForm, Encoder, Facts, dist
+from ..core.errors import DataError, RequestError, SelftaughtError
+from ..core.listener import Listener
+from . import checkpoint
+from .closed_form import fit_closed_form
+from .gradient import train_method
+from .job import Job, choose_method
+from .precision import device_of
+from .run import Run, environment
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What `pretrain` returns: the run folder and the numbers that `--json` prints."""
+
+    run: Run
+    result: dict[str, Any]
+
+    def encoder(self) -> Encoder:
+        """The trained encoder, read from the run's folder."""
+        return nets.store.load(self.run.encoder).encoder
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.run.folder)
+
+
+def pretrain(
+    data,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    save_every: int | None = None,
+    track: str | None = None,
+    listener: Listener | None = None,
+    stop=lambda: False,
+    **settings,
+) -> Pretrained:
+    """Learns a representation from `data` without labels.
+
+    data: a folder, a file, "hf:NAME", "digits", an array of images (N, H, W[, C]) uint8, a list of texts or of arrays, or a
+    Dataset.  settings: the fields of `Settings` (method, encoder, minutes | epochs | steps, seed, ...).  out: the run's folder;
+    resume: go on where its newest good checkpoint stands.  Raises RequestError, DataError, ModelError, AlarmError.
+    """
+    listener = listener or Listener()
+    described = data if isinstance(data, str) else os.fspath(data) if isinstance(data, os.PathLike) else "python object"
+    wanted = Settings.of({"data": described, **{k: v for k, v in settings.items() if v is not None}})
+    with torch.random.fork_rng(devices=[]):
+        return _pretrain(data, wanted, out, resume, overwrite, save_every, track, listener, stop)
+
+
+def resume(folder: str | Path, *, data=None, **keywords) -> Pretrained:
+    """Goes on with the run in `folder`, by its own config.toml.  A finished run is returned as it is."""
+    run = Run.open(folder)
+    config = run.config()
+    listener = keywords.get("listener") or Listener()
+    status = run.read_json("status.json") if (run.folder / "status.json").exists() else {}
+    if status.get("state") == "done" and (run.encoder / "config.json").exists():
+        listener.say(f"{run.folder} is finished already (step {status.get('step')}); nothing to do.")
+        return Pretrained(run, {**run.read_json("result.json"), "resumed_from_step": status.get("step", 0)})
+    if data is None and config["data"] == "python object":
+        raise RequestError(
+            "This run was given a Python object as data.",
+            "Resume it from Python, with the same object: resume(folder, data=...).",
+        )
+    described = {k: v for k, v in config.items() if k not in ("data", "resolved")}
+    return pretrain(data if data is not None else config["data"], out=folder, resume=True, **described, **keywords)
+
+
+def _pretrain(data, settings, out, resume, overwrite, save_every, track, listener, stop) -> Pretrained:
+    device = device_of(settings.device)
+    dataset = open_dataset(data, settings, listener)
+    if len(dataset) < 2:
+        raise DataError(
+            f"{settings.data} holds {len(dataset)} usable row.",
+            "Self-supervised learning compares rows: give at least a few dozen.",
+        )
+    minutes = settings.minutes
+    facts = Facts(
+        rows=len(dataset),
+        modality=dataset.modality,
+        minutes=minutes,
+        device=device.type,
+        groups=settings.group is not None,
+    )
+    kind = choose_method(settings.method, dataset.modality, listener)
+    method = kind.build(settings.options)
+    run = _folder(out, settings, kind.name, resume, overwrite)
+    settings = replace(settings, method=kind.name, data=_absolute(settings.data))
+    job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume)
+    if dist.rank() == 0:
+        run.write_json("env.json", environment())
+        run.write_json(
+            "data.json",
+            {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()},
+        )
+        if not resume:
+            run.write_config(settings.plain())
+        run.status("running", step=0)
+        checkpoint.clear_unfinished(run.checkpoints)
+    try:
+        way = fit_closed_form if isinstance(method, ClosedForm) else train_method
+        result = way(job)
+    except BaseException as error:
+        if dist.rank() == 0:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            run.status("interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__)
+            if isinstance(error, SelftaughtError):
+                run.log(f"{error.kind}: {error.message}")
+        raise
+    return Pretrained(run, result)
+
+
+def open_dataset(data, settings: Settings, listener: Listener):
+    """The packed dataset of `data`, whatever it is."""
+    return modalities.open_data(
+        data, modality=settings.modality, column=settings.column, group=settings.group, size=settings.size,
+        max_bad=settings.max_bad, say=listener.say,
+        progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
+    )  # fmt: skip
+
+
+def _folder(out, settings: Settings, method: str, resume: bool, overwrite: bool) -> Run:
+    """The run's folder; without `out`, the first free runs/DATA-METHOD[-N]."""
+    if resume:
+        return Run.open(out)
+    if dist.rank() == 0:
+        if out is None:
+            stem = Path("runs") / f"{Path(settings.data).stem or 'data'}-{method}".replace(":", "-").replace(" ", "-")
+            out = next(
+                p for p in (stem, *(stem.with_name(f"{stem.name}-{n}") for n in range(2, 10_000))) if not p.exists()
+            )
+        run: Run | None = Run.create(out, overwrite=overwrite)
+    else:
+        run = None
+    return dist.broadcast_object(run)
+
+
+def _absolute(data: str) -> str:
+    return str(Path(data).resolve()) if Path(data).exists() else data

@@ -1,0 +1,99 @@
+"""What a pretraining is told: from Python, flags, a TOML file or a run's own config.toml, merged and checked in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core import Duration, Recipe, module
+from ..core.errors import RequestError, nearest
+
+MODES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(kw_only=True)
+class Settings:
+    """Everything that decides a run.  `None` means: chosen from the data and the machine, said aloud and written down."""
+
+    data: str
+    """A folder, file, hf:NAME or digits."""
+    method: str | None = None
+    """The pretext task."""
+    encoder: str | None = None
+    """resnet-small, resnet18, vit-tiny, transformers:FOLDER, ... or a run folder to start from."""
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    modality: str | None = None
+    """image, text or series."""
+    column: str | None = None
+    """The column that holds the data."""
+    group: str | None = None
+    """The column that says which rows belong together (patient, document, clip)."""
+    size: int | None = None
+    """Side of stored images, or context length."""
+    max_bad: float = 0.01
+    """Share of rows that may be broken before it is an error."""
+    threads: int = 2
+    """Threads that fetch and decode data."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The method's own options."""
+    encoder_options: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """Overrides of the method's recipe: batch, lr, optimizer, ..."""
+
+    def __post_init__(self):
+        if not 0 <= self.max_bad <= 1:
+            raise RequestError(
+                f"--max-bad {self.max_bad} is not a share.", "Give a number from 0 to 1; 0.01 is one row in a hundred."
+            )
+        if self.precision not in MODES:
+            raise nearest(self.precision, MODES, "precision")
+        if self.threads < 1:
+            raise RequestError(f"--threads {self.threads} is not a number of threads.", "Give at least 1.")
+
+    def duration(self, default: Duration) -> Duration:
+        return Duration.of(minutes=self.minutes, epochs=self.epochs, steps=self.steps, default=default)
+
+    @classmethod
+    def of(cls, values: dict) -> Settings:
+        """From nested plain data; unknown names are errors that tell the nearest one."""
+        names = {f.name for f in dataclasses.fields(cls)}
+        values = {k: v for k, v in values.items() if k != "resolved"}  # what a run's config.toml adds for the reader
+        for name in values:
+            if name not in names:
+                raise nearest(name, names, "setting")
+        if "data" not in values:
+            raise RequestError("No data were given.", "Name a folder, a file, hf:NAME or digits.")
+        return module.build(
+            cls,
+            {k: v for k, v in values.items() if k not in TABLES},
+            "the settings",
+            **{k: dict(values.get(k, {})) for k in TABLES},
+        )
+
+    def plain(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+TABLES = ("options", "encoder_options", "recipe")
+
+
+def overridden(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
+    """`recipe` with the user's changes; unknown names and wrong types are errors."""
+    names = {f.name: f for f in dataclasses.fields(Recipe) if f.name not in ("duration", "scaled")}
+    for name in changes:
+        if name not in names:
+            raise nearest(name, names, "setting of the recipe")
+    plain = {k: v for k, v in dataclasses.asdict(recipe).items() if k in names}
+    checked = module.build(Recipe, {**plain, **changes}, "the recipe")
+    changed = dataclasses.replace(checked, duration=recipe.duration, scaled=recipe.scaled)
+    if changed.batch < 1 or changed.accumulate < 1:
+        raise RequestError(f"batch = {changed.batch}, accumulate = {changed.accumulate}: both must be at least 1.")
+    if changed.lr <= 0:
+        raise RequestError(f"lr = {changed.lr} is no learning rate.", "Give a number above 0.")
+    return changed

@@ -1,0 +1,74 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from selftaught import measures
+from selftaught.core import random
+
+
+def noise(rows: int, width: int, key: int = 0) -> np.ndarray:
+    return random.normal(key, torch.arange(rows), (width,)).numpy()
+
+
+def test_matching_is_the_best_of_all_permutations():
+    clusters = random.integers(1, torch.arange(60), 4).numpy()
+    labels = random.integers(2, torch.arange(60), 4).numpy()
+    best = max((np.array(p)[clusters] == labels).mean() for p in itertools.permutations(range(4)))
+    assert measures.agreement(clusters, labels)["accuracy"] == pytest.approx(best)
+
+
+def test_renamed_clusters_agree_perfectly():
+    labels = np.repeat([3, 7, 40], 10)  # classes need not be 0..K-1
+    clusters = np.repeat([2, 0, 1], 10)
+    assert measures.agreement(clusters, labels) == {"accuracy": 1.0, "nmi": pytest.approx(1.0), "ari": pytest.approx(1.0)}
+    assert np.array_equal(measures.matching(clusters, labels), labels)
+
+
+def test_one_cluster_says_nothing_and_spare_clusters_match_none():
+    labels = np.repeat([0, 1], 10)
+    one = measures.agreement(np.zeros(20, int), labels)
+    assert one["accuracy"] == 0.5
+    assert one["nmi"] == pytest.approx(0)
+    assert one["ari"] == pytest.approx(0)
+    spare = measures.matching(np.repeat([0, 1, 2], [10, 6, 4]), labels)
+    assert np.array_equal(spare, np.repeat([0, 1, -1], [10, 6, 4]))
+
+
+def test_kmeans_finds_planted_clusters_and_repeats_itself():
+    labels = np.arange(90) % 3
+    features = noise(90, 5) * 0.2 + 3 * noise(3, 5, 9)[labels]
+    clusters = measures.kmeans(features, 3, seed=4)
+    assert measures.agreement(clusters, labels)["accuracy"] == 1.0
+    assert np.array_equal(clusters, measures.kmeans(features, 3, seed=4))
+
+
+def test_kmeans_of_equal_rows_and_of_too_few():
+    assert set(measures.kmeans(np.ones((6, 2)), 3)) == {0}
+    with pytest.raises(ValueError, match="5 clusters asked of 4 rows"):
+        measures.kmeans(noise(4, 2), 5)
+
+
+def test_calibration_error_by_hand():
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [0.55, 0.45]])
+    labels = np.array([0, 1, 1, 1])
+    # Bins of width 0.1: at 0.9 half are right (gap 0.4 x 2 rows), at 0.65 all (0.35), at 0.55 none (0.55).
+    assert measures.calibration_error(p, labels, bins=10) == pytest.approx((2 * 0.4 + 0.35 + 0.55) / 4)
+
+
+def test_temperature_calms_over_confident_logits():
+    true = 1.5 * noise(4000, 5)
+    cumulative = measures.probabilities(true).cumsum(1)
+    labels = (cumulative < random.uniform(3, torch.arange(4000)).numpy()[:, None]).sum(1).clip(max=4)
+    temperature = measures.fit_temperature(4 * true, labels)
+    assert temperature == pytest.approx(4.0, rel=0.1)
+    before = measures.calibration_error(measures.probabilities(4 * true), labels)
+    after = measures.calibration_error(measures.probabilities(4 * true, temperature), labels)
+    assert after < 0.03 < 0.2 < before
+    assert np.array_equal(measures.probabilities(true, temperature).argmax(1), true.argmax(1))
+
+
+def test_temperature_stays_bounded_where_everything_is_right():
+    logits = 10 * np.eye(3)
+    assert 0.05 <= measures.fit_temperature(logits, np.arange(3)) <= 20
