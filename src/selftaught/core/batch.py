@@ -207,7 +207,9 @@ class Tokens:
     """A sequence or grid of vectors; the first `prefix` are class or register tokens.
 
     values (B, N, D); valid (B, N) bool or None (all); position (B, N) int64 or None (patches count from 0; prefix tokens hold 0);
-    segment (B, N) int64 or None: packed documents, which do not see one another; grid: (h, w), (t,), ... or None.
+    segment (B, N) int64 or None: packed documents, which do not see one another; grid: (h, w), (t,), ... or None;
+    extent: the grid that positions count in, which stays known when some tokens are taken; content (B, N) bool or None (all):
+    tokens that say something of the row, so that begin and end marks stay out of the mean.
     """
 
     values: Tensor
@@ -216,6 +218,8 @@ class Tokens:
     segment: Tensor | None = None
     grid: tuple[int, ...] | None = None
     prefix: int = 0
+    extent: tuple[int, ...] | None = None
+    content: Tensor | None = None
 
     def __len__(self) -> int:
         return self.values.shape[1]
@@ -238,11 +242,15 @@ class Tokens:
         position = self.position
         if position is None:
             position = (torch.arange(len(self), device=device) - self.prefix).clamp_min(0).expand(rows, -1)
-        return Tokens(values, pick(self.valid), pick(position), pick(self.segment), None, self.prefix)
+        extent = self.grid if self.grid is not None else self.extent
+        return Tokens(
+            values, pick(self.valid), pick(position), pick(self.segment), None, self.prefix, extent, pick(self.content)
+        )
 
     def mean(self) -> Tensor:
-        """(B, D): the mean of the valid patch tokens."""
-        if self.valid is None:
+        """(B, D): the mean of the valid patch tokens that are content."""
+        counted = [m for m in (self.valid, self.content) if m is not None]
+        if not counted:
             return self.patches.mean(1)
-        weight = self.valid[:, self.prefix :, None].to(self.values.dtype)
+        weight = torch.stack(counted).all(0)[:, self.prefix :, None].to(self.values.dtype)
         return (self.patches * weight).sum(1) / weight.sum(1).clamp_min(1)

@@ -1,0 +1,117 @@
+"""Modules with parameters: encoders by kind, the heads beside them, batch norm over processes, saving and loading."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+from functools import cache
+from pathlib import Path
+
+from ..core import Encoder, ModelError, Paired, RequestError, module
+from ..core.errors import nearest
+
+KINDS = {
+    "resnet": "selftaught.nets.resnet:ResNet",
+    "resnet-small": "selftaught.nets.small:SmallResNet",
+    "vit": "selftaught.nets.vit:ViT",
+    "text-transformer": "selftaught.nets.text:TextTransformer",
+    "series-transformer": "selftaught.nets.series:SeriesTransformer",
+    "series-conv": "selftaught.nets.series:SeriesConv",
+    "borrowed": "selftaught.nets.borrowed:Borrowed",
+}
+"""{kind: "module:Class"} of what `build` makes and a saved folder may name; the entry-point group `selftaught.nets` adds to it."""
+
+LOADED = {
+    "transformers": "selftaught.nets.borrowed:from_transformers",
+    "timm": "selftaught.nets.borrowed_timm:from_timm",
+    "run": "selftaught.nets.store:load_encoder",
+}
+"""{kind: "module:function"} of encoders that bring their own sizes (and perhaps weights): never named by a saved folder."""
+
+PARTS = {
+    "linear": "selftaught.nets.heads:Linear",
+    "mlp": "selftaught.nets.heads:MLP",
+    "prototypes": "selftaught.nets.heads:Prototypes",
+}
+"""{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""
+
+NAMES: dict[str, tuple[str, dict]] = {
+    "resnet18": ("resnet", {"depth": 18}),
+    "resnet34": ("resnet", {"depth": 34}),
+    "resnet50": ("resnet", {"depth": 50}),
+    "vit-tiny": ("vit", {"width": 192, "depth": 12, "heads": 3}),
+    "vit-small": ("vit", {"width": 384, "depth": 12, "heads": 6}),
+    "vit-base": ("vit", {"width": 768, "depth": 12, "heads": 12}),
+}
+"""{name: (kind, options)}: the sizes that have a name; a kind is a name too, with its own defaults."""
+
+
+@cache
+def kinds() -> dict[str, str]:
+    """{kind: "module:Class"} of this package and of entry points."""
+    points = importlib.metadata.entry_points(group="selftaught.nets")
+    return {**{p.name: p.value for p in points}, **KINDS}
+
+
+def _import(value: str):
+    path, _, name = value.partition(":")
+    return getattr(importlib.import_module(path), name)
+
+
+def build(kind: str, **options) -> Encoder:
+    """A new encoder of `kind`.  Options are its documented fields; kinds of `LOADED` take their function's arguments.
+
+    Raises RequestError for an unknown kind, option or value.
+    """
+    if kind in LOADED:
+        return _import(LOADED[kind])(**options)
+    if kind not in kinds():
+        raise nearest(kind, [*kinds(), *LOADED], "kind of encoder")
+    return module.build(_import(kinds()[kind]), options, f"the encoder {kind!r}")
+
+
+def rebuild(config: dict) -> Encoder:
+    """The network of `Encoder.config()`, with fresh parameters.  Raises ModelError where the config is not one."""
+    if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
+        raise ModelError("An encoder's config is {'kind': NAME, 'options': {...}}.", f"This one is {str(config)[:80]!r}.")
+    kind, options = config["kind"], config.get("options", {})
+    if kind == Paired.kind:
+        return Paired().join(**{name: rebuild(tower) for name, tower in config["towers"].items()})
+    if kind not in kinds() or not isinstance(options, dict):
+        raise ModelError(f"The encoder's kind {kind!r} is not known here.", f"Known: {', '.join(sorted(kinds()))}.")
+    try:
+        return build(kind, **options)
+    except (RequestError, ValueError, TypeError) as error:
+        raise ModelError(f"The options of the encoder {kind!r} do not describe a network: {error}") from error
+
+
+def part(kind: str, options: dict):
+    """A part (head, projector, prototypes) of `kind` with fresh parameters; ModelError where it is not known."""
+    if kind not in PARTS:
+        raise ModelError(f"The part's kind {kind!r} is not known here.", f"Known: {', '.join(sorted(PARTS))}.")
+    try:
+        return _import(PARTS[kind])(**options)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"The options of the part {kind!r} do not describe one: {error}") from error
+
+
+def parse(name: str) -> tuple[str, dict]:
+    """`--encoder NAME` -> (kind, options) for `build`.
+
+    Accepted: a name of `NAMES`, a kind, transformers:FOLDER_OR_NAME, timm:NAME, or the folder of a run or an encoder.
+    """
+    library, colon, rest = name.partition(":")
+    if colon and library in ("transformers", "timm"):
+        if not rest:
+            raise RequestError(f"--encoder {name!r} names no model.", f"Write {library}:NAME or {library}:FOLDER.")
+        return library, {"source": rest}
+    if name in NAMES:
+        kind, options = NAMES[name]
+        return kind, dict(options)
+    if name in kinds() and name != "borrowed":
+        return name, {}
+    if re.search(r"[/\\.]", name) or Path(name).is_dir():
+        return "run", {"folder": name}
+    accepted = [*NAMES, *(k for k in kinds() if k != "borrowed"), "transformers:FOLDER_OR_NAME", "timm:NAME", "RUN_FOLDER"]
+    raise nearest(name, accepted, "encoder")

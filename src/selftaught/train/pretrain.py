@@ -82,6 +82,7 @@ def resume(folder: str | Path, *, data=None, **keywords) -> Pretrained:
 
 def _pretrain(data, settings, out, resume, overwrite, save_every, track, listener, stop) -> Pretrained:
     device = device_of(settings.device)
+    join_processes(device)
     dataset = open_dataset(data, settings, listener)
     if len(dataset) < 2:
         raise DataError(
@@ -122,6 +123,14 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
                 run.log(f"{error.kind}: {error.message}")
         raise
     return Pretrained(run, result)
+
+
+def join_processes(device: torch.device) -> None:
+    """Under torchrun: joins the process group before anything is written, so that only rank 0 writes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=device.type == "cpu")
 
 
 def open_dataset(data, settings: Settings, listener: Listener):

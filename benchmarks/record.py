@@ -1,0 +1,54 @@
+"""What every benchmark shares: where results lie, what machine and commit they come from, and how they are kept as they come."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def shared(name: str) -> Path:
+    """The folder of a real data set (SELFTAUGHT_SHARED, else shared/data beside the checkout)."""
+    root = Path(os.environ.get("SELFTAUGHT_SHARED") or ROOT.parent / "shared" / "data")
+    if not (root / name).is_dir():
+        sys.exit(f"the data set {name!r} is not here: set SELFTAUGHT_SHARED to the folder that holds it")
+    return root / name
+
+
+def commit() -> str:
+    """The commit, with + where the tree differs from it."""
+    git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True).stdout.strip()  # noqa: E731
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "src") else "")
+
+
+def machine() -> dict:
+    from selftaught.train import environment
+
+    facts = environment()
+    return {k: facts[k] for k in ("chip", "cores", "threads", "torch", "python", "platform", "gpu")}
+
+
+class Results:
+    """A JSON file of cells, written after each, so that a benchmark that is cut off goes on where it stood."""
+
+    def __init__(self, name: str, **about):
+        self.path = RESULTS / f"{name}.json"
+        old = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.cells: dict[str, dict] = old.get("cells", {})
+        self.about = {**old.get("about", {}), **about}
+
+    def has(self, cell: str) -> bool:
+        return cell in self.cells
+
+    def put(self, cell: str, **figures) -> None:
+        self.cells[cell] = {**figures, "commit": commit(), "machine": machine()}
+        self.save()
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".tmp")
+        beside.write_text(json.dumps({"about": self.about, "cells": self.cells}, indent=1) + "\n")
+        os.replace(beside, self.path)

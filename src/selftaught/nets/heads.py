@@ -1,0 +1,79 @@
+"""Small modules that stand between an encoder and a loss: projectors, predictors, prototypes.
+
+Each has `config()`, so that a saved folder can build it again (see store).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .norm import BatchNorm1d
+
+Norm = Literal["batch", "layer", "none"]
+
+
+class Linear(nn.Linear):
+    """nn.Linear that a saved folder can build again: (..., inputs) -> (..., outputs)."""
+
+    def config(self) -> dict:
+        options = {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
+        return {"kind": "linear", "options": options}
+
+
+class MLP(nn.Sequential):
+    """Projector or predictor: (B, sizes[0]) -> (B, sizes[-1]), with normalisation and ReLU between the layers.
+
+    `norm` stands before each ReLU ("batch": over all processes; its layers then have no bias); `last` puts one, without
+    scale and shift, behind the last layer too (SimCLR v2, MoCo v3, SimSiam).  sizes (512, 2048, 128) is SimCLR's projector.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, norm: Norm = "batch", last: bool = False):
+        super().__init__()
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes {tuple(sizes)} must hold at least an input and an output width")
+        self.options = {"sizes": list(sizes), "norm": norm, "last": last}
+        for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+            final = i == len(sizes) - 2
+            normed = last if final else norm != "none"
+            self.append(nn.Linear(a, b, bias=not (normed and norm == "batch")))
+            if normed:
+                self.append(_norm(norm, b, affine=not final))
+            if not final:
+                self.append(nn.ReLU(inplace=True))
+
+    def config(self) -> dict:
+        return {"kind": "mlp", "options": self.options}
+
+
+def _norm(norm: Norm, width: int, affine: bool) -> nn.Module:
+    if norm == "batch":
+        return BatchNorm1d(width, affine=affine)
+    if norm == "layer":
+        return nn.LayerNorm(width, elementwise_affine=affine)
+    raise ValueError(f"norm {norm!r}: a normalisation was asked for; choose 'batch' or 'layer'")
+
+
+class Prototypes(nn.Module):
+    """(B, width) -> (B, count): cosine of each row with learned unit vectors (SwAV, DINO's last layer).
+
+    Rows and prototypes are normalised on use, in fp32, so that no step has to put the weights back on the sphere.
+    """
+
+    def __init__(self, width: int, count: int):
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.randn(count, width), dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+            return F.normalize(wide, dim=-1) @ F.normalize(self.weight.to(wide.dtype), dim=-1).T
+
+    def config(self) -> dict:
+        count, width = self.weight.shape
+        return {"kind": "prototypes", "options": {"width": width, "count": count}}

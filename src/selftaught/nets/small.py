@@ -1,0 +1,111 @@
+"""A small residual network for two CPU cores."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core import Encoder, Tokens, View
+from .norm import BatchNorm2d
+from .pixels import Normalise, tokens_of
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut that pools, then widens by a 1 x 1 convolution."""
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), BatchNorm2d(width)
+        self.pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+        self.widen = nn.Conv2d(inputs, width, 1, bias=False) if inputs != width else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + self.widen(self.pool(x)), inplace=True)
+
+
+class SmallResNet(Encoder):
+    """Pixels -> (B, widths[-1]): a strided stem, residual stages that halve the resolution, the global mean.
+
+    Made for few steps on a chip without matrix units: the stem halves the resolution at once, the stages are narrow and short.
+    """
+
+    kind: ClassVar[str] = "resnet-small"
+    modality: ClassVar[str] = "image"
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    """Channels of each stage."""
+    blocks: tuple[int, ...] = (1, 1, 1)
+    """Residual blocks in each stage."""
+    stem: int = 32
+    """Channels of the stem."""
+    patch: int = 4
+    """Side of the stem's convolution in pixels."""
+    stride: int = 2
+    """Stride of the stem's convolution: 2 for images of about 32 pixels, 4 from about 64."""
+    channels: int = 3
+    """Channels of the images."""
+    residual: float = 0.5
+    """Where each block's last scale starts: below 1, blocks begin nearer to their shortcut."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """Mean of the pixels in 0-1: one number, or one for each channel."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Standard deviation of the pixels in 0-1."""
+
+    def __post_init__(self):
+        sizes = (*self.widths, *self.blocks, self.stem, self.stride, self.channels)
+        if len(self.widths) != len(self.blocks) or not self.widths or min(sizes) < 1 or self.patch < self.stride:
+            raise ValueError(
+                f"widths {self.widths} and blocks {self.blocks} must be as many and positive, and the stem's patch "
+                f"{self.patch} at least its stride {self.stride}"
+            )
+        self.normalise = Normalise(self.mean, self.std, self.channels)
+        margin = (self.patch - self.stride + 1) // 2
+        self.conv = nn.Conv2d(self.channels, self.stem, self.patch, self.stride, margin, bias=False)
+        self.bn = BatchNorm2d(self.stem)
+        self.stages = nn.ModuleList()
+        inputs = self.stem
+        for i, (width, count) in enumerate(zip(self.widths, self.blocks)):
+            stage = nn.Sequential()
+            for j in range(count):
+                stage.append(Block(inputs, width, 2 if i > 0 and j == 0 else 1))
+                inputs = width
+            self.stages.append(stage)
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(m, Block):
+                nn.init.constant_(m.bn2.weight, self.residual)
+
+    @property
+    def can(self) -> frozenset[str]:
+        return frozenset({"stages"})
+
+    @property
+    def dim(self) -> int:
+        return self.widths[-1]
+
+    def _stem(self, view: View) -> Tensor:
+        return F.relu(self.bn(self.conv(self.normalise(view["pixels"], self.conv.weight.dtype))), inplace=True)
+
+    def forward(self, view: View) -> Tensor:
+        x = self._stem(view)
+        for stage in self.stages:
+            x = stage(x)
+        return x.mean((2, 3))
+
+    def features(self, view: View) -> list[Tokens]:
+        x, out = self._stem(view), []
+        for stage in self.stages:
+            x = stage(x)
+            out.append(tokens_of(x))
+        return out
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        stem = [*self.conv.parameters(), *self.bn.parameters()]
+        return [stem, *(list(block.parameters()) for stage in self.stages for block in stage)]  # type: ignore[attr-defined]

@@ -1,0 +1,93 @@
+"""Text transformer: bidirectional for masked tokens, causal for next tokens, with the same parameters."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn as nn
+from torch import Tensor
+
+from ..core import Encoder, RequestError, Tokens, View
+from .trunk import Blocks
+
+
+class TextTransformer(Encoder):
+    """Token ids through pre-norm blocks with learned positions; (B, width) is the mean over tokens that are not special.
+
+    It is two of transformers' architectures, parameter by parameter (hidden_act / activation_function "gelu", eps = eps):
+    GPT2Model where trained causally: ``embedding`` = wte, ``blocks.positions.table`` = wpe, ``blocks.layer.i``: norm1 = h.i.ln_1,
+    attention.qkv = attn.c_attn (transposed: Conv1D), attention.out = attn.c_proj (transposed), norm2 = ln_2, expand = mlp.c_fc
+    (transposed), contract = mlp.c_proj (transposed); ``blocks.norm`` = ln_f.
+    XLMRobertaXLModel (pre-norm, no pooling layer, type_vocab_size 1, pad_token_id 0) where bidirectional: ``embedding`` =
+    embeddings.word_embeddings; embeddings.position_embeddings = a row of zeros, then ``blocks.positions.table`` (positions begin at
+    pad + 1); embeddings.token_type_embeddings = zeros; ``blocks.layer.i``: norm1 = attention.self_attn_layer_norm, the thirds of
+    attention.qkv = attention.self.query, key, value, attention.out = attention.output.dense, norm2 = LayerNorm, expand =
+    intermediate.dense, contract = output.dense; ``blocks.norm`` = encoder.LayerNorm.
+    A head tied to the embedding uses ``embedding.weight`` (vocabulary, width).
+    """
+
+    kind: ClassVar[str] = "text-transformer"
+    modality: ClassVar[str] = "text"
+
+    vocabulary: int = 8192
+    """Number of token ids."""
+    context: int = 128
+    """Longest sequence, in tokens."""
+    width: int = 256
+    """Width of a token."""
+    depth: int = 4
+    """Number of blocks."""
+    heads: int = 4
+    """Attention heads; they divide the width."""
+    mlp: float = 4.0
+    """Hidden width of a block's two-layer network, in widths."""
+    specials: int = 4
+    """The first ids, which are marks (padding, begin, end, mask) and stay out of the mean."""
+    eps: float = 1e-5
+    """Of the layer norms."""
+    dropout: float = 0.0
+    """On embedded tokens and residual branches (SimCSE needs some)."""
+
+    def __post_init__(self):
+        self.embedding = nn.Embedding(self.vocabulary, self.width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.blocks = Blocks(
+            self.width, self.depth, self.heads, grid=(self.context,), mlp=self.mlp, positions="learned", eps=self.eps,
+            dropout=self.dropout,
+        )  # fmt: skip
+
+    @property
+    def can(self) -> frozenset[str]:
+        return frozenset({"tokens", "mask", "causal", "stages"})
+
+    @property
+    def dim(self) -> int:
+        return self.width
+
+    def tokenize(self, view: View) -> Tokens:
+        """(B, L, width) from ids (B, L); "position" and "segment" are taken over where the view has them (packed documents)."""
+        ids = view["ids"]
+        if ids.numel() and int(ids.max()) >= self.vocabulary:
+            raise RequestError(
+                f"Token id {int(ids.max())} is beyond this encoder's vocabulary of {self.vocabulary}.",
+                "Use the tokenizer that the encoder was trained with.",
+            )
+        return Tokens(
+            self.embedding(ids), view.parts.get("valid"), view.parts.get("position"), view.parts.get("segment"),
+            grid=(ids.shape[1],), content=ids >= self.specials,
+        )  # fmt: skip
+
+    def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
+        return self.blocks(tokens, causal)
+
+    def features(self, view: View) -> list[Tokens]:
+        """The tokens after every block: `depth` stages of one length and width."""
+        return self.blocks.stages(self.tokenize(view))
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """(B, width): the mean over valid tokens that are not special."""
+        return tokens.mean()
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        positions, *blocks = self.blocks.layers()
+        return [[self.embedding.weight, *positions], *blocks]
