@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 import torch.nn as nn
 from torch import Tensor
 
 from . import module
-from .batch import Batch, Transform
+from .batch import Batch, Draw, Target, Tokens, Transform, View
 from .duration import Duration
 from .encoder import Encoder
 
@@ -32,6 +33,17 @@ class Facts:
     """Whether rows carry a group (document, clip, patient), so that rows = "same group" can be asked for."""
     device: str = "cpu"
     dtype: str = "float32"
+    sample: View | None = None
+    """A few raw rows, for what shows on data alone: how wide a target is."""
+
+    def example(self, encoder: Encoder, transform: Transform) -> tuple[Tokens, Target]:
+        """Tokens and target of the sample under `transform`: methods that predict tokens size their heads by them."""
+        if self.sample is None:
+            raise ValueError("this method sizes its head by an example: give Facts(sample=a raw view of a few rows)")
+        view = transform(self.sample, Draw(torch.arange(len(self.sample))))
+        with torch.no_grad():
+            tokens = encoder.tokenize(view)
+        return tokens, self.modality.target(view, tokens.grid)
 
 
 @dataclass(kw_only=True)

@@ -106,7 +106,7 @@ def _decoder(kind: str):
     return zstandard.ZstdDecompressor(max_window_size=limits.WINDOW).decompressobj
 
 
-def _broken() -> tuple[type[Exception], ...]:
+def broken() -> tuple[type[Exception], ...]:
     import zstandard
 
     return (TooLarge, EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
@@ -128,7 +128,7 @@ def says_when_broken(path: Path) -> Iterator[None]:
     """Turns what can go wrong while a whole file is read into a DataError that names it."""
     try:
         yield
-    except _broken() as error:
+    except broken() as error:
         raise DataError(
             f"{str(path)!r} cannot be read: {why_broken(error)}.",
             "Download or copy it again, or leave it out.",

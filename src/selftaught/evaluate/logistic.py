@@ -115,7 +115,7 @@ def solve(
         direction = memory.direction(gradient) * active[..., None, None]
         slope = _dot(gradient, direction)
         length = torch.ones_like(value)
-        for _ in range(25):
+        for _ in range(15):
             trial = theta + length[..., None, None] * direction
             new_value, new_gradient = problems.value_and_gradient(trial, ridge)
             failed = active & ~(new_value <= value + 1e-4 * length * slope)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch.nn as nn
 from torch import Tensor
 
-from ..core import Encoder, RequestError, Tokens, View
+from ..core import Encoder, Tokens, View
 from .trunk import Blocks
 
 
@@ -67,11 +67,6 @@ class TextTransformer(Encoder):
     def tokenize(self, view: View) -> Tokens:
         """(B, L, width) from ids (B, L); "position" and "segment" are taken over where the view has them (packed documents)."""
         ids = view["ids"]
-        if ids.numel() and int(ids.max()) >= self.vocabulary:
-            raise RequestError(
-                f"Token id {int(ids.max())} is beyond this encoder's vocabulary of {self.vocabulary}.",
-                "Use the tokenizer that the encoder was trained with.",
-            )
         return Tokens(
             self.embedding(ids), view.parts.get("valid"), view.parts.get("position"), view.parts.get("segment"),
             grid=(ids.shape[1],), content=ids >= self.specials,

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Encoder, RequestError, Tokens, View
+from .pixels import Normalise
 from .trunk import Blocks, replace_masked
 
 
@@ -69,13 +69,7 @@ class ViT(Encoder):
             )
         if self.pooling == "class" and not self.class_token:
             raise RequestError('pooling = "class" needs a class token.', "Set class_token = true, or pooling = mean.")
-        if any(len(v) not in (1, self.channels) for v in (self.mean, self.std)):
-            raise RequestError(
-                f"mean {self.mean} and std {self.std} do not fit {self.channels} channels.",
-                "Give one number, or one a channel.",
-            )
-        self.register_buffer("shift", torch.tensor(self.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(self.std).view(-1, 1, 1), persistent=False)
+        self.normalise = Normalise(self.mean, self.std, self.channels)
         self.project = nn.Conv2d(self.channels, self.width, self.patch, self.patch)
         nn.init.xavier_uniform_(self.project.weight.detach().flatten(1))
         nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
@@ -108,9 +102,7 @@ class ViT(Encoder):
                 f"Pictures of {tuple(pixels.shape[1:])} do not fit this ViT of {self.channels} channels and patches of {self.patch}.",
                 "Give pictures with these channels and with sides that are multiples of the patch.",
             )
-        dtype = self.project.weight.dtype
-        x = pixels.to(dtype) / 255 if pixels.dtype == torch.uint8 else pixels.to(dtype)
-        x = self.project((x - self.shift) / self.scale)
+        x = self.project(self.normalise(pixels, self.project.weight.dtype))
         grid = (x.shape[2], x.shape[3])
         patches = replace_masked(x.flatten(2).transpose(1, 2), self.mask_token, view.parts.get("masked"))
         prefix = [self.cls_token[None]] if self.class_token else []

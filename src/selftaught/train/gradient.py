@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..core import Duration, Facts, Method, Recipe, dist, module
+from ..core import Duration, Method, Recipe, dist, module
 from ..data import Loader
 from . import checkpoint, loop, observe, optimizers, pictures
 from .calibrate import step_seconds
@@ -26,7 +26,9 @@ def train_method(job: Job) -> dict[str, Any]:
     accelerator = launch(job, precision(job))
     encoder = make_encoder(job, method.needs & ENCODER_NEEDS)
     recipe = make_recipe(job, method)
-    job.facts = Facts(**{**vars(job.facts), "batch": recipe.batch, "dim": encoder.dim, "device": job.device.type})
+    job.facts = dataclasses.replace(
+        job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data))))
+    )
     method.setup(encoder, job.facts)
     method.to(accelerator.device, memory_format=torch.channels_last)
     specs = method.views(job.facts)

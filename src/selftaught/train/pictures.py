@@ -29,40 +29,52 @@ def save_views(path: Path, data, specs: list[ViewSpec], seed: int, device: torch
 
 
 def _cells(view) -> np.ndarray:
-    """(rows, CELL, CELL, 3) uint8."""
+    """(rows, CELL, CELL, 3) uint8: each picture on grey, with a margin."""
+    from PIL import Image
+
+    cells = []
+    for row in range(len(view)):
+        cell = Image.new("RGB", (CELL, CELL), (128, 128, 128))
+        picture = row_picture(view, row, CELL - 4)
+        assert picture is not None
+        cell.paste(picture, (2, 2))
+        cells.append(np.asarray(cell))
+    return np.stack(cells)
+
+
+def row_picture(view, row: int, side: int):
+    """One row of a view as a Pillow image of at most `side` pixels: an image itself, a series' curves, None for text."""
     if "pixels" in view.parts:
-        return np.stack([_picture(p) for p in view["pixels"].cpu()])
-    return np.stack([_curves(v) for v in view["values"].cpu()])
+        return _picture(view["pixels"][row].cpu(), side)
+    return _curves(view["values"][row].cpu(), side) if "values" in view.parts else None
 
 
-def _picture(pixels: Tensor) -> np.ndarray:
+def _picture(pixels: Tensor, side: int):
     from PIL import Image
 
     if pixels.dtype != torch.uint8:
         pixels = (pixels.clamp(0, 1) * 255).round().byte()
     channels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
     picture = Image.fromarray(channels.permute(1, 2, 0).contiguous().numpy())
-    scale = (CELL - 4) / max(picture.size)
+    scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    cell = Image.new("RGB", (CELL, CELL), (128, 128, 128))
-    cell.paste(picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX), (2, 2))
-    return np.asarray(cell)
+    return picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
 
 
-def _curves(values: Tensor) -> np.ndarray:
+COLOURS = ((31, 119, 180), (214, 96, 32), (44, 140, 44), (130, 80, 160))
+
+
+def _curves(values: Tensor, side: int):
     from PIL import Image, ImageDraw
 
-    cell = Image.new("RGB", (CELL, CELL), (255, 255, 255))
+    cell = Image.new("RGB", (side, side), (255, 255, 255))
     pen = ImageDraw.Draw(cell)
-    for number, channel in enumerate(values[:4].numpy()):
+    for colour, channel in zip(COLOURS, values.numpy(), strict=False):
         seen = np.flatnonzero(np.isfinite(channel))
         if len(seen) < 2:
             continue
         low, high = channel[seen].min(), channel[seen].max()
-        x = 2 + seen / max(1, len(channel) - 1) * (CELL - 5)
-        y = CELL - 3 - (channel[seen] - low) / max(1e-9, high - low) * (CELL - 6)
-        pen.line(
-            list(zip(x.tolist(), y.tolist(), strict=True)),
-            fill=((31, 119, 180), (214, 96, 32), (44, 140, 44), (130, 80, 160))[number],
-        )
-    return np.asarray(cell)
+        x = 1 + seen / max(1, len(channel) - 1) * (side - 3)
+        y = side - 2 - (channel[seen] - low) / max(1e-9, high - low) * (side - 4)
+        pen.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=colour)
+    return cell

@@ -51,6 +51,18 @@ def over_rows(kernel: Callable, out: np.ndarray, *inputs) -> None:
 
 
 @compiled
+def _copy(source, target):  # plain loops: an array expression would take longer to compile than all the rest
+    for i in range(source.size):
+        target[i] = source[i]
+
+
+@compiled
+def _fill(target, value):
+    for i in range(target.size):
+        target[i] = value
+
+
+@compiled
 def _taps(length, size, antialias, weights, first, count):
     """Triangle weights of `size` outputs over a window of `length` pixels: torch's interpolate(antialias=True)."""
     scale = length / size
@@ -167,10 +179,10 @@ def jitter(pixels, factors, order, chosen, out, begin, end):
     """Rows begin..end of `out` (B, N, 3) float32: brightness, contrast, saturation and hue of `factors` (B, 4) in each row's `order` (B, 4)."""
     count = pixels.shape[1]
     red, green, blue = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
-    grey, black = np.empty(count, np.float32), np.zeros(count, np.float32)
+    grey = np.empty(count, np.float32)
     for b in range(begin, end):
         if not chosen[b]:
-            out[b] = pixels[b]
+            _copy(pixels[b].reshape(count * 3), out[b].reshape(count * 3))
             continue
         for i in range(count):
             red[i], green[i], blue[i] = pixels[b, i, 0], pixels[b, i, 1], pixels[b, i, 2]
@@ -180,14 +192,14 @@ def jitter(pixels, factors, order, chosen, out, begin, end):
             if operation == 3:
                 _turn_hue(red, green, blue, factor)
                 continue
+            mean = _ZERO
             if operation > 0:
                 mean = _luma(red, green, blue, grey)
-                if operation == 1:
-                    grey[:] = mean
-            other = black if operation == 0 else grey
-            _blend(red, factor, other)
-            _blend(green, factor, other)
-            _blend(blue, factor, other)
+            if operation < 2:
+                _fill(grey, mean)
+            _blend(red, factor, grey)
+            _blend(green, factor, grey)
+            _blend(blue, factor, grey)
         for i in range(count):
             out[b, i, 0], out[b, i, 1], out[b, i, 2] = red[i], green[i], blue[i]
 
@@ -200,17 +212,18 @@ def blur(pixels, sigmas, chosen, radius, out, begin, end):
     line = np.empty((width + 2 * radius) * channels, np.float32)
     for b in range(begin, end):
         if not chosen[b]:
-            out[b] = pixels[b]
+            _copy(pixels[b].reshape(out[b].size), out[b].reshape(out[b].size))
             continue
         total = _ZERO
         for k in range(2 * radius + 1):
             weights[k] = math.exp(-0.5 * ((k - radius) / sigmas[b]) ** 2)
             total += weights[k]
-        weights /= total
+        for k in range(2 * radius + 1):
+            weights[k] /= total
         source = pixels[b].reshape(height, width * channels)
         for i in range(height):
             inner = line[radius * channels : (radius + width) * channels]
-            inner[:] = _ZERO
+            _fill(inner, _ZERO)
             for k in range(2 * radius + 1):
                 y = abs(i + k - radius)
                 y = y if y < height else 2 * (height - 1) - y
@@ -220,6 +233,6 @@ def blur(pixels, sigmas, chosen, radius, out, begin, end):
                     line[(radius - k) * channels + c] = inner[k * channels + c]
                     line[(radius + width - 1 + k) * channels + c] = inner[(width - 1 - k) * channels + c]
             target = out[b, i].reshape(width * channels)
-            target[:] = _ZERO
+            _fill(target, _ZERO)
             for k in range(2 * radius + 1):
                 _add(weights[k], line[k * channels : (k + width) * channels], target)

@@ -1,0 +1,141 @@
+"""kill -9 at random instants, some of them inside a save: every run resumes and ends in the uninterrupted run's bytes.
+
+    python benchmarks/kill.py [--kills 8]        about 10 minutes on two cores; goes on where it stood
+
+Result: benchmarks/results/kill.json, a cell a method: kills, kills inside a save, resumes, steps lost, whether the final weights
+are byte-equal.  The kills' moments are uniform between the first step and the end of an uninterrupted run.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from record import Results
+
+STEPS = 60
+RUNS = {  # method: (modality, options)
+    "simclr": ("image", ["--encoder", "resnet-small"]),
+    "byol": ("image", []),
+    "swav": ("image", []),
+    "rotation": ("image", []),
+    "mae": ("image", []),
+    "next-token": ("text", []),
+    "masked-token": ("text", []),
+    "sparse-manifold": ("image", []),
+}
+
+
+def write_data(folder: Path) -> dict[str, Path]:
+    """Small sets of every modality, from the toy sets with known factors."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from selftaught.modalities import find
+
+    pictures, _ = find("image").toy(600, 0)
+    np.save(folder / "pictures.npy", np.stack([np.asarray(p) for p in pictures]))
+    texts, _ = find("text").toy(600, 0)
+    pq.write_table(pa.table({"text": texts}), folder / "texts.parquet")
+    return {"image": folder / "pictures.npy", "text": folder / "texts.parquet"}
+
+
+def command(data: Path, out: Path, method: str, options: list[str]) -> list[str]:
+    length = [] if method == "sparse-manifold" else ["--steps", str(STEPS), "--set", "recipe.batch=128"]
+    every = ["--save-every", "2"]
+    return [
+        sys.executable,
+        "-m",
+        "selftaught",
+        "pretrain",
+        str(data),
+        "--method",
+        method,
+        "--out",
+        str(out),
+        "--json",
+        *length,
+        *every,
+        *options,
+    ]
+
+
+def digest(out: Path) -> str:
+    return hashlib.sha256((out / "encoder" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def finished(out: Path) -> bool:
+    status = out / "status.json"
+    return status.exists() and json.loads(status.read_text())["state"] == "done"
+
+
+def started(out: Path) -> bool:
+    return (out / "checkpoints").is_dir()
+
+
+def killed_run(words: list[str], out: Path, kills: int, span: float, dice: random.Random) -> dict:
+    """Runs, kills and resumes until `kills` kills have landed, then lets the run end."""
+    landed, inside, passes, lost = 0, 0, 0, 0
+    while not finished(out):
+        again = [sys.executable, "-m", "selftaught", "pretrain", "--resume", str(out), "--save-every", "2", "--json"]
+        process = subprocess.Popen(
+            again if (out / "config.toml").exists() else words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        passes += 1
+        if landed < kills:
+            reached = time.monotonic()
+            while not started(out) and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(
+                max(0.0, 2.5 - (time.monotonic() - reached)) if passes > 1 else 0.0
+            )  # a resumed run imports first
+            time.sleep(dice.uniform(0, span / 3))
+            if process.poll() is None:
+                before = {p.name for p in out.glob("checkpoints/step-*")}
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                landed += 1
+                inside += bool(list(out.glob("checkpoints/.writing-*")))
+                lost += not before
+        output = process.communicate()[0]
+        if process.returncode not in (0, -signal.SIGKILL):
+            raise SystemExit(f"a resumed run failed with {process.returncode}: {output.decode()[-2000:]}")
+        if passes > 6 * kills:
+            break
+        if finished(out) and landed < kills:  # it ended before the dice came: begin anew
+            shutil.rmtree(out)
+    return {"kills": landed, "inside_a_save": inside, "passes": passes, "before_first_checkpoint": lost}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=8)
+    kills = parser.parse_args().kills
+    results = Results("kill", steps=STEPS, kills_a_method=kills)
+    for method, (modality, options) in RUNS.items():
+        if results.has(method):
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            data = write_data(Path(place))[modality]
+            whole, cut = Path(place) / "whole", Path(place) / "cut"
+            begin = time.monotonic()
+            subprocess.run(
+                command(data, whole, method, options), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            span = time.monotonic() - begin
+            figures = killed_run(command(data, cut, method, options), cut, kills, span, random.Random(method))
+            equal = digest(whole) == digest(cut)
+            results.put(method, byte_equal=equal, **figures)
+            print(method, "byte-equal" if equal else "DIFFERENT", figures, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Masked token: hide some tokens and predict them from everything around them.
+
+Paper: Devlin et al., "BERT", NAACL 2019 (arXiv:1810.04805), with RoBERTa's fresh masks at every step (Liu et al. 2019) and without
+next-sentence prediction; for values instead of classes, SimMIM (Xie et al. 2022, arXiv:2111.09886).
+
+When it works: text to be classified, searched or tagged; adapting to a domain before fine-tuning; series with gaps.
+When it fails: very short texts (little is left to predict from); a corpus full of repeated lines, where the loss stays near the token
+entropy (`selftaught look` counts duplicates); pictures on small budgets, as MAE does, and at a higher price.
+What to watch: for classes, `loss` is nats a masked token: not a perplexity, and comparable only at one tokenizer and ratio.
+
+How tokens are hidden is the modality's: words become the mask token, a random one or stay (80/10/10); patches become the
+encoder's mask token.  Every row hides the same share of its own tokens, at least one; marks such as begin and end never.
+
+Cost: one forward and backward; the head runs on hidden tokens only, which with a vocabulary is most of the saving.
+
+Scaled to the budget: batch 256 x 512 tokens -> 64 rows; ratio 0.15, as the paper's (for patches set about 0.5); the head is one
+linear layer tied to the embedding.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target, ViewSpec
+from ..losses import head_loss
+from ..nets.heads import Linear
+
+
+class MaskedToken(Method):
+    """Predicts hidden tokens from all others."""
+
+    family: ClassVar[str] = "generative"
+    paper: ClassVar[str] = "Devlin et al. 2019, BERT: Pre-training of Deep Bidirectional Transformers"
+    aliases: ClassVar[tuple[str, ...]] = ("roberta", "masked-lm")
+    needs: ClassVar[frozenset[str]] = frozenset({"target", "tokens"})
+
+    ratio: float = 0.15
+    """Share of each row's tokens that are hidden and predicted."""
+    tied: bool = True
+    """Whether the head shares the encoder's embedding, where there is one."""
+
+    def defaults(self, facts: Facts) -> Recipe:
+        cpu = facts.device == "cpu"
+        return Recipe(
+            batch=64 if cpu else 256, optimizer="adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), clip=1.0,
+            duration=Duration(10, "minutes") if cpu else Duration(40, "epochs"),
+            scaled={"batch": f"256 rows of 512 tokens -> {64 if cpu else 256} rows", "lr": "1e-4 -> 0.001, for a small encoder"},
+        )  # fmt: skip
+
+    def views(self, facts: Facts) -> list[ViewSpec]:
+        return [ViewSpec(facts.modality.mild(facts))]
+
+    def setup(self, encoder: Encoder, facts: Facts) -> Self:
+        self.encoder, self.modality = encoder, facts.modality
+        tokens, target = facts.example(encoder, facts.modality.mild(facts))
+        self.head = Linear(tokens.values.shape[-1], target.outputs)
+        embedding = getattr(encoder, "embedding", None)
+        self.shares = bool(self.tied and target.kind == "class" and embedding is not None)
+        if self.shares:
+            self.head.weight = embedding.weight  # type: ignore[union-attr]
+        return self
+
+    def _target(self, batch: Batch) -> tuple[Target, Tensor, tuple[int, ...] | None]:
+        """Target, (B, N) bool of the tokens to hide, and their grid.  A row's choice depends on that row alone."""
+        (view,) = batch.views
+        with torch.no_grad():
+            tokens = self.encoder.tokenize(view)
+        target = self.modality.target(view, tokens.grid)
+        able = target.valid if tokens.content is None else target.valid & tokens.content[:, tokens.prefix :]
+        noise = batch.draw().uniform("mask", able.shape[1]).masked_fill(~able, 2.0)
+        rank = noise.argsort(1, stable=True).argsort(1)
+        many = (able.sum(1) * self.ratio).round().clamp_min(1)
+        return target, able & (rank < many[:, None]), tokens.grid
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        (view,) = batch.views
+        target, chosen, grid = self._target(batch)
+        hidden = self.modality.corrupt(view, chosen, grid, batch.draw())
+        read = self.encoder.trunk(self.encoder.tokenize(hidden))
+        loss = head_loss(read.patches[chosen], self.head, target, chosen, batch.total)
+        return {"loss": loss, "features": self.encoder.pool(read).detach()}
+
+    @torch.no_grad()
+    def count(self, batch: Batch) -> Tensor:
+        return self._target(batch)[1].sum()
+
+    def keep(self) -> Kept:
+        ties = {"head.weight": "embedding.weight"} if self.shares else {}
+        return Kept(self.encoder, {"head": self.head}, ties)

@@ -1,0 +1,128 @@
+"""Reading files of a model folder that nobody vouches for: regular files only, no links, bounded in size and depth."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from ..core import ModelError
+
+JSON_LIMIT = 16 << 20
+"""Bytes of the largest JSON file that is read (a tokenizer's included)."""
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".h5", ".msgpack")
+"""Endings of files that can hold pickles or that only unsafe readers open: never read, and said where they stand alone."""
+_DEPTH = 32
+
+
+def open_regular(folder: Path, name: str, *, limit: int, root: Path | None = None) -> int:
+    """A read-only descriptor of the regular file `folder/name`; ModelError where it is absent, a link, or over `limit` bytes.
+
+    `root`: links are followed as long as they end inside that folder (a hub cache links its snapshots to its blobs).
+    The descriptor, not the name, is what is read from then on, so that nothing can be swapped in between.
+    """
+    where = PurePosixPath(name)
+    if where.is_absolute() or ".." in where.parts or "\\" in name or "\0" in name or not where.parts:
+        raise ModelError(f"The file name {name!r} leads out of the model folder.", "Refused: names must lie inside it.")
+    path = folder
+    for part in where.parts:
+        path = path / part
+        if root is None and path.is_symlink():
+            raise ModelError(f"{str(path)!r} is a symbolic link.", "Refused: copy the file itself into the model folder.")
+    if root is not None:
+        path = path.resolve()
+        if not path.is_relative_to(root.resolve()):
+            raise ModelError(f"{name!r} links out of {str(root)!r}.", "Refused: copy the file into the model folder.")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise ModelError(f"There is no file {str(path)!r}.", "Give a folder that holds a saved encoder.") from None
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise ModelError(f"{str(path)!r} is no regular file.", "Refused: folders, pipes and devices are not read.")
+    if facts.st_size > limit:
+        os.close(descriptor)
+        raise ModelError(f"{str(path)!r} has {facts.st_size:,} bytes; {limit:,} are the most that is read here.")
+    return descriptor
+
+
+def read_bytes(folder: Path, name: str, *, limit: int = JSON_LIMIT, root: Path | None = None) -> bytes:
+    """The content of a regular file of the folder (see open_regular)."""
+    with os.fdopen(open_regular(folder, name, limit=limit, root=root), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ModelError(f"{name!r} grew past {limit:,} bytes while it was read.")
+    return data
+
+
+def read_json(folder: Path, name: str, *, limit: int = JSON_LIMIT, root: Path | None = None) -> dict:
+    """A JSON object of the folder: UTF-8, no key twice, finite numbers, at most 32 levels deep; else ModelError."""
+    return parse_json(read_bytes(folder, name, limit=limit, root=root), name)
+
+
+def parse_json(data: bytes, name: str) -> dict:
+    """The JSON object in `data` (see read_json); `name` is for the error."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        out = dict(pairs)
+        if len(out) != len(pairs):
+            raise ValueError("a key stands twice")
+        return out
+
+    def finite(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(f"{text[:20]} is not a finite number")
+        return value
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=finite, parse_float=finite)
+        _check_depth(value)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:120]
+        raise ModelError(f"{name!r} is not the JSON that it should be: {said}.") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{name!r} holds a {type(value).__name__}, not a JSON object.")
+    return value
+
+
+def _check_depth(value: object, depth: int = 0) -> None:
+    if depth > _DEPTH:
+        raise ValueError(f"it is nested more than {_DEPTH} levels deep")
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(child, dict | list):
+            _check_depth(child, depth + 1)
+
+
+def pickles(folder: Path) -> list[str]:
+    """Names of the files of `folder` that hold pickles by their ending."""
+    try:
+        names = os.listdir(folder)
+    except NotADirectoryError:
+        raise ModelError(f"{str(folder)!r} is a file, not a model folder.", "Give the folder, not a file in it.") from None
+    except FileNotFoundError:
+        raise ModelError(f"There is no folder {str(folder)!r}.", "Give the folder of a run or of a saved encoder.") from None
+    except OSError as error:
+        raise ModelError(f"{str(folder)!r} cannot be read: {error.strerror}.") from None
+    return sorted(n for n in names if n.lower().endswith(PICKLES))
+
+
+def memory_left() -> int | None:
+    """Bytes that this process may still take: of the machine, of its container and of its own limit; None where unknown."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+        control = Path("/sys/fs/cgroup")
+        limit = (control / "memory.max").read_text().strip()
+        if limit.isdigit():
+            found.append(int(limit) - int((control / "memory.current").read_text()))
+    except (OSError, ValueError, IndexError):
+        return min(found, default=None)
+    return min(found, default=None)

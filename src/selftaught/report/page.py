@@ -1,0 +1,212 @@
+"""report.html: one offline file about a run.  The verdict first, then what it rests on.  Everything from the data is escaped."""
+
+import base64
+import hashlib
+import html
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..train import Run
+from .atlas import Atlas
+from .charts import Curve, curves, intervals
+
+ANSWERS = {"helped": "helped", "hurt": "hurt", "cannot tell": "open"}
+
+
+def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
+    """The whole page as text."""
+    script = resources.files(__package__).joinpath("page.js").read_text("utf-8")
+    style = resources.files(__package__).joinpath("page.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    config = run.config()
+    sections = [
+        _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _training(run), _views(run),
+        _map(atlas), _neighbours(atlas), _leakage(evaluation), _about(run, config),
+    ]  # fmt: skip
+    title = f"{config.get('method')} on {Path(str(config.get('data'))).name}"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}"><title>{html.escape(title)}</title><style>{style}</style></head>'
+        f"<body><main><h1>{html.escape(title)}</h1>{''.join(sections)}</main><script>{script}</script></body></html>\n"
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{html.escape(title)}</h2>{body}</section>" if body else ""
+
+
+def _verdict(evaluation: dict | None) -> str:
+    if not evaluation:
+        return '<div class="verdict open"><b>not evaluated yet</b>Say <code>selftaught evaluate RUN DATA</code> to learn whether pretraining helped.</div>'
+    verdict = evaluation["verdict"]
+    kind = ANSWERS.get(verdict["answer"], "open")
+    return (
+        f'<div class="verdict {kind}"><b>{html.escape(verdict["answer"])}</b>{html.escape(verdict["sentence"])}</div>'
+    )
+
+
+def _alarms(run: Run) -> str:
+    path = run.folder / "result.json"
+    alarms = json.loads(path.read_text("utf-8")).get("alarms", []) if path.exists() else []
+    return "".join(f'<div class="alarm">{html.escape(text)}</div>' for text in alarms)
+
+
+def _budget(value: Any) -> str:
+    return "all labels" if value == "all" else f"{value} labels a class"
+
+
+def _scores(evaluation: dict | None) -> str:
+    """The probes' scores and the paired differences."""
+    if not evaluation:
+        return ""
+    rows = evaluation["rows"]
+    budgets = list(dict.fromkeys(r["labels_per_class"] for r in rows))
+    body = ""
+    for budget in budgets[-1:] + budgets[:-1]:
+        chosen = [r for r in rows if r["labels_per_class"] == budget]
+        for probe in dict.fromkeys(r["probe"] for r in chosen):
+            bars = [
+                (r["features"], r["mean"], r["low"], r["high"])
+                for r in chosen
+                if r["probe"] == probe and r.get("layer") in (None, "last", -1)
+            ]
+            if len(bars) > 1 and (probe in ("linear", "knn") and budget in (budgets[-1], "all")):
+                body += f"<p class='soft'>{html.escape(probe)}, {_budget(budget)}: {html.escape(str(evaluation['metric']))} with 95 % intervals</p>{intervals(bars)}"
+    pairs = [
+        (f"{d['a']} - {d['b']}, {_budget(d['labels_per_class'])}", d["mean"], d["low"], d["high"])
+        for d in evaluation["differences"]
+    ]
+    return _section("Scores", body) + _section("Paired differences", intervals(pairs, zero=True))
+
+
+def _label_curve(evaluation: dict | None) -> str:
+    if not evaluation:
+        return ""
+    lines: dict[str, dict[int, dict]] = {}
+    for row in evaluation["rows"]:
+        if row["probe"] in ("linear", "finetune") and isinstance(row["labels_per_class"], int):
+            name = row["features"] + (" (finetuned)" if row["probe"] == "finetune" else "")
+            lines.setdefault(name, {})[row["labels_per_class"]] = row
+    drawn = [
+        Curve(
+            name,
+            [(b, r["mean"]) for b, r in sorted(by.items())],
+            [(b, r["low"], r["high"]) for b, r in sorted(by.items())],
+        )
+        for name, by in lines.items()
+    ]
+    budgets = sorted({b for by in lines.values() for b in by})
+    if len(budgets) < 2:
+        return ""
+    ticks = {float(b): str(b) for b in budgets}
+    return _section(
+        "How many labels it takes",
+        curves(drawn, x="labels a class", y=str(evaluation["metric"]), log_x=True, ticks=ticks),
+    )
+
+
+def _training(run: Run) -> str:
+    rows = run.metrics()
+    if not rows:
+        return ""
+    loss = curves(
+        [Curve("loss", [(r["step"], r["loss"]) for r in rows if r.get("loss") is not None])], x="step", y="loss"
+    )
+    rank = curves(
+        [Curve("effective rank", [(r["step"], r["effective_rank"]) for r in rows if "effective_rank" in r])],
+        x="step",
+        y="effective rank",
+    )
+    wait = sum(r.get("data_wait", 0) for r in rows) / len(rows)
+    speed = f"<p class='soft'>{rows[-1]['examples_per_second']:,.0f} examples/s, {wait:.0%} of the time waiting for data. The rank is a trend inside this run, no ranking of methods.</p>"
+    return _section("Training", loss + rank + speed)
+
+
+def _views(run: Run) -> str:
+    path = run.folder / "views.png"
+    if not path.exists():
+        return ""
+    uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return _section(
+        "What the network saw",
+        f'<img class="views" alt="stored pictures on the left, their views beside them" src="{uri}">',
+    )
+
+
+def _map(atlas: Atlas | None) -> str:
+    if atlas is None:
+        return ""
+    classes = sorted(set(atlas.labels)) if atlas.labels else []
+    colour = {name: n % 8 for n, name in enumerate(classes)}
+    marks = []
+    for number, (x, y) in enumerate(atlas.xy):
+        shade = colour[atlas.labels[number]] if atlas.labels else 0
+        marks.append(
+            f'<circle class="dot c{shade}" data-i="{number}" cx="{12 + 616 * x:.1f}" cy="{12 + 396 * y:.1f}" r="4"/>'
+        )
+    texts = [t + (f" [{atlas.labels[n]}]" if atlas.labels else "") for n, t in enumerate(atlas.texts)]
+    items = json.dumps([{"picture": p, "text": t} for p, t in zip(atlas.pictures, texts, strict=True)])
+    safe = items.replace("<", "\\u003c")  # so that no text can close the script element
+    legend = "".join(f'<span class="key c{colour[c]}">{html.escape(c)}</span>' for c in classes[:24])
+    note = f"<p class='soft'>{len(atlas.xy)} rows by {atlas.how}; colours are labels that training did not see. Touch or hover a point.</p>"
+    drawing = f'<svg viewBox="0 0 640 420" role="img" aria-label="map of representations">{"".join(marks)}</svg>'
+    return _section(
+        "Map",
+        f'{note}<div class="map">{drawing}<div id="tip"></div></div><p>{legend}</p><script type="application/json" id="items">{safe}</script>',
+    )
+
+
+def _neighbours(atlas: Atlas | None) -> str:
+    if atlas is None:
+        return ""
+    lines = []
+    for row in atlas.neighbours:
+        cells = []
+        for place, number in enumerate(row):
+            picture = f'<img alt="" src="{atlas.pictures[number]}">' if atlas.pictures[number] else ""
+            text = atlas.labels[number] if atlas.labels else ("" if picture else atlas.texts[number])
+            cells.append(f'<figure class="{"query" if place == 0 else ""}">{picture}{html.escape(text)}</figure>')
+        lines.append(f'<div class="neighbours">{"".join(cells)}</div>')
+    return _section(
+        "Nearest neighbours",
+        "<p class='soft'>The first of each line is drawn by the seed, not chosen; the rest are its nearest rows.</p>"
+        + "".join(lines),
+    )
+
+
+def _leakage(evaluation: dict | None) -> str:
+    leak = (evaluation or {}).get("leakage")
+    if not leak:
+        return ""
+    rows = "".join(
+        f"<tr><td>{html.escape(str(r.get('features')))}</td><td>{html.escape(str(r.get('probe')))}</td><td class='n'>{r['mean']:.3f}</td></tr>"
+        for r in leak.get("without", [])
+    )
+    table = (
+        f"<p>The same scores without them:</p><table><tr><th>features</th><th>probe</th><th>score</th></tr>{rows}</table>"
+        if rows
+        else ""
+    )
+    return _section(
+        "Leakage",
+        f"<p>{leak['exact']} exact and {leak['near']} near duplicates between the pretraining data and the test rows.</p>{table}",
+    )
+
+
+def _about(run: Run, config: dict) -> str:
+    pieces = [f"<p class='soft'>selftaught {html.escape(__version__)}; run folder {html.escape(str(run.folder))}</p>"]
+    for title, text in (
+        ("config.toml", run.config_file.read_text("utf-8")),
+        ("env.json", _read(run.folder / "env.json")),
+    ):
+        if text:
+            pieces.append(f"<details><summary>{title}</summary><pre>{html.escape(text)}</pre></details>")
+    return _section("About", "".join(pieces))
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8") if path.exists() else ""
