@@ -42,7 +42,9 @@ def test_nothing_reads_pickle():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [a.name for a in node.names] + [getattr(node, "module", None) or ""]
-                assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & {n.split(".")[0] for n in names}, path
+                assert not {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"} & {
+                    n.split(".")[0] for n in names
+                }, path
             if isinstance(node, ast.Attribute) and node.attr == "load" and isinstance(node.value, ast.Name):
                 assert node.value.id != "torch", f"{path}:{node.lineno} torch.load"
 

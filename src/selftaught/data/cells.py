@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from .bad import Bad
 from .paths import inside, read_file, read_text
 from .sniff import WHOLE, missing, number, series_of_text, spelled_series
 from .source import Payload, codes
+
+_RAW_PIXELS = 144
+"""Binary cells of one fixed, square size from this many bytes on are raw grey pixels; shorter ones are hashes."""
 
 
 def of_arrow(column: pa.Array) -> Iterator:
@@ -24,12 +28,28 @@ def of_arrow(column: pa.Array) -> Iterator:
         return _flat_lists(column)
     if _is_list(kind) and _is_list(kind.value_type) and _is_number(kind.value_type.value_type):
         return _nested_lists(column)
+    if pa.types.is_fixed_size_binary(kind) and math.isqrt(kind.byte_width) ** 2 == kind.byte_width >= _RAW_PIXELS:
+        return (None if cell is None else _square(np.frombuffer(cell, np.uint8)) for cell in column.to_pylist())
     if pa.types.is_temporal(kind):
         width = 32 if pa.types.is_time32(kind) or pa.types.is_date32(kind) else 64
         column = column.cast(pa.int32() if width == 32 else pa.int64())
     elif pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     return iter(column.to_pylist())
+
+
+def _square(pixels: np.ndarray) -> np.ndarray:
+    side = math.isqrt(len(pixels))
+    return pixels.reshape(side, side)
+
+
+def grey_square(row: np.ndarray | Bad) -> np.ndarray | Bad:
+    """(side, side) uint8 of a row of side * side numbers in 0-255; Bad where they are none."""
+    if isinstance(row, Bad):
+        return row
+    if not ((row >= 0) & (row <= 255) & (row == np.floor(row))).all():
+        return Bad("not pixels: whole numbers from 0 to 255 are read")
+    return _square(row.astype(np.uint8))
 
 
 def is_readable(kind: pa.DataType) -> bool:

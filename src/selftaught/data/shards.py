@@ -19,7 +19,7 @@ from .bad import Bad
 
 
 class Shard(Protocol):
-    """`columns` in order; `cells` yields the cells of one column from row `start` on, `rowwise` those of several as arrays."""
+    """`columns` in order; `cells` yields the cells of one column from row `start` on; `left_out` cannot be read."""
 
     name: str
     rows: int
@@ -53,7 +53,7 @@ class ParquetShard:
             raise _refuse(path, f"decompression bomb: {size} bytes declare {declared}")
         self._starts = np.cumsum([0] + [meta.row_group(i).num_rows for i in range(meta.num_row_groups)])
         self.rows = int(self._starts[-1])
-        if self.rows != meta.num_rows or self.rows < 0 or self.rows > limits.RATIO * 8 * max(size, 1 << 20):
+        if self.rows != meta.num_rows or self.rows < 0 or self.rows > 16 * max(size, 1 << 16):
             raise _refuse(path, f"it declares {meta.num_rows} rows, which its row groups do not hold")
         self._batch = max(16, min(4096, limits.CELL_BATCH_BYTES // max(1, declared // max(1, self.rows))))
         self.columns = []
@@ -122,23 +122,22 @@ class CsvShard:
         first = next(csv.reader([text], delimiter=self._delimiter), [])
         self.has_header = _is_header(first)
         self.columns = _distinct(first) if self.has_header else [f"c{i}" for i in range(len(first))]
-        self._broken: list[int] = []
-        good = sum(len(batch) for batch in self._batches(self.columns[:1])) if first else 0
-        self.rows = good + len(self._broken)
+        broken: list[Bad] = []
+        good = sum(len(batch) for batch in self._batches(self.columns[:1], broken)) if first else 0
+        self.rows = good + len(broken)
 
-    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, columns: list[str], broken: list[Bad]) -> Iterator[pa.RecordBatch]:
+        """The rows with the right number of cells; the others are added to `broken`, and come last in the shard."""
         from pyarrow import csv as arrow
 
-        self._broken = []
-
-        def broken(row) -> str:
-            self._broken.append(row.actual_columns)
+        def skip(row) -> str:
+            broken.append(Bad(f"wrong number of cells: {row.actual_columns} instead of {row.expected_columns}"))
             return "skip"
 
         read = arrow.ReadOptions(
             use_threads=False, block_size=limits.LINE_BYTES, column_names=self.columns, skip_rows=int(self.has_header)
         )
-        parse = arrow.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=broken)
+        parse = arrow.ParseOptions(delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=skip)
         convert = arrow.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.binary()), include_columns=columns, strings_can_be_null=False
         )
@@ -151,28 +150,25 @@ class CsvShard:
                     return
                 raise _refuse(self.path, _short(error)) from None
 
+    def _after(self, columns: list[str], start: int, convert) -> Iterator:
+        broken: list[Bad] = []
+        for batch in self._batches(columns, broken):
+            if start < len(batch):
+                yield from convert(batch.slice(start))
+            start = max(0, start - len(batch))
+        yield from broken[start:]
+
     def cells(self, column: str, start: int = 0) -> Iterator:
-        for batch in self._batches([column]):
-            if start >= len(batch):
-                start -= len(batch)
-                continue
-            for cell in batch.column(0)[start:].to_pylist():
-                yield _text_cell(cell)
-            start = 0
-        for count in self._broken[start:]:
-            yield Bad(f"wrong number of cells: {count} instead of {len(self.columns)}")
+        return self._after([column], start, lambda batch: map(_text_cell, batch.column(0).to_pylist()))
 
     def stacked(self, columns: list[str], start: int = 0) -> Iterator:
         """Rows of several number columns as float32 arrays."""
-        for batch in self._batches(columns):
-            if start >= len(batch):
-                start -= len(batch)
-                continue
-            table = [cells.values(map(_text_cell, batch.column(c).to_pylist()[start:]), "number") for c in columns]
-            yield from np.stack(table, 1).astype(np.float32)
-            start = 0
-        for count in self._broken[start:]:
-            yield Bad(f"wrong number of cells: {count} instead of {len(self.columns)}")
+
+        def stack(batch: pa.RecordBatch) -> np.ndarray:
+            table = [cells.values(map(_text_cell, batch.column(c).to_pylist()), "number") for c in columns]
+            return np.stack(table, 1).astype(np.float32)
+
+        return self._after(columns, start, stack)
 
 
 def _text_cell(cell: bytes) -> str | Bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,7 @@ class Table(Source):
         self._starts = [0, *accumulate(s.rows for s in self._shards)]
         self.rows = self._starts[-1]
         self._wide: dict[str, list[str]] = {}
+        self._names: dict[str, str] = {}
         self._split: np.ndarray | None = None
         for column in dict.fromkeys(chain.from_iterable(s.columns for s in self._shards)):
             kind = sniff.kind_of(self._first(column), root)
@@ -71,14 +73,17 @@ class Table(Source):
         for prefix, found_run in runs.items():
             steps = [step for step, _ in found_run]
             if len(steps) >= _WIDE and steps == list(range(steps[0], steps[0] + len(steps))):
-                column = prefix.rstrip("_.- ") or "values"
-                self._wide[column] = [name for _, name in found_run]
-                self.notes.append(f"column {column!r}: the {len(steps)} number columns {found_run[0][1]!r} ... are one series")
-        for column, parts in self._wide.items():
-            self.columns = {k: v for k, v in self.columns.items() if k not in parts}
-            self.columns[column] = "series"
+                self._add_wide(prefix.rstrip("_.- "), [name for _, name in found_run])
 
-    _names: dict[str, str] = {}
+    def _add_wide(self, prefix: str, parts: list[str]) -> None:
+        side = math.isqrt(len(parts))
+        kind = "image" if prefix.lower() in ("pixel", "px", "pixels") and side * side == len(parts) else "series"
+        column = "image" if kind == "image" else prefix if len(prefix) > 1 else "values"
+        self._wide[column] = parts
+        self.columns = {k: v for k, v in self.columns.items() if k not in parts}
+        self.columns[column] = kind
+        what = f"a picture of {side} x {side}" if kind == "image" else "one series"
+        self.notes.append(f"column {column!r}: the {len(parts)} number columns {parts[0]!r} ... {parts[-1]!r} are {what}")
 
     def _add_split(self) -> None:
         found = [split_of(s.name) for s in self._shards]
@@ -126,7 +131,8 @@ class Table(Source):
         if column == "split" and self._split is not None:
             return iter(self._split[start:])
         if column in self._wide:
-            return shard.stacked(self._wide[column], start)  # type: ignore[attr-defined]
+            rows = shard.stacked(self._wide[column], start)  # type: ignore[attr-defined]
+            return map(cells.grey_square, rows) if self.columns[column] == "image" else rows
         column = self._names.get(column, column)
         return shard.cells(column, start) if column in shard.columns else None
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Encoder, RequestError, Tokens, View
-from .trunk import Blocks, initialise, replace_masked
+from .trunk import Blocks, replace_masked
 
 FLOOR = 1e-5  # added to variances (Kim et al. 2022, RevIN): a flat channel becomes 0
 
@@ -113,7 +113,7 @@ class SeriesTransformer(Encoder):
         self.level = nn.Linear(2 * self.channels, self.width, bias=False)
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)
-        initialise(self.level)
+        nn.init.normal_(self.level.weight, std=0.02)
         self.mask_token = nn.Parameter(0.02 * torch.randn(self.width))
         self.blocks = Blocks(
             self.width, self.depth, self.heads, grid=(64,), mlp=self.mlp, eps=self.eps, dropout=self.dropout
@@ -210,7 +210,7 @@ class SeriesConv(Encoder):
             2 * self.channels, self.width, 2 * self.stride + 1, stride=self.stride, padding=self.stride
         )
         self.level = nn.Linear(2 * self.channels, self.width, bias=False)
-        initialise(self.level)
+        nn.init.normal_(self.level.weight, std=0.02)
         self.layer = nn.ModuleList([DilatedBlock(self.width, 2**i) for i in range(self.depth)])
         self.norm = nn.LayerNorm(self.width)
 

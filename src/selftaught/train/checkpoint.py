@@ -144,8 +144,3 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Bit equality, NaN included."""
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.view(torch.uint8), b.view(torch.uint8))

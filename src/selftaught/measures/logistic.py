@@ -107,6 +107,7 @@ def solve(
     theta = problems.x.new_zeros((p, f, problems.x.shape[2] + 1, problems.classes)) if start is None else start.clone()
     memory = _Memory(problems.bound(ridge))
     value, gradient = problems.value_and_gradient(theta, ridge)
+    rounding = 10 * torch.finfo(value.dtype).eps
     active = torch.ones_like(value, dtype=torch.bool)
     for _ in range(steps):
         active &= gradient.abs().amax((2, 3)) > tolerance
@@ -118,7 +119,10 @@ def solve(
         for _ in range(15):
             trial = theta + length[..., None, None] * direction
             new_value, new_gradient = problems.value_and_gradient(trial, ridge)
-            failed = active & ~(new_value <= value + 1e-4 * length * slope)
+            # Near the optimum rounding hides the descent of the value: a flatter slope will do (Hager & Zhang 2005).
+            descends = new_value <= value + 1e-4 * length * slope
+            flatter = (new_value <= value + rounding * value) & (_dot(new_gradient, direction).abs() <= 0.9 * slope.abs())
+            failed = active & ~(descends | flatter)
             if not failed.any():
                 break
             length = torch.where(failed, length / 2, length)

@@ -1,0 +1,53 @@
+"""Alarms ring when they should, once, and say what to do; healthy features ring nothing."""
+
+import pytest
+import torch
+
+from selftaught.train.observe import Collapse, FewCodes, Moment, NoProgress, Starvation
+
+
+def moment(step=50, features=None, loss=1.0, wait=0.0, **scalars):
+    return Moment(step, 100, loss, scalars, features, 0.1, 10.0, 100.0, wait)
+
+
+def noise(rows=128, dims=32):
+    return torch.randn(rows, dims, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        torch.ones(128, 32) + 1e-6 * noise(),  # one point
+        torch.randn(128, 1, generator=torch.Generator().manual_seed(1)) @ torch.ones(1, 32),  # one line
+        torch.cat([noise(dims=1), torch.zeros(128, 31)], 1),  # one living dimension
+    ],
+)
+def test_collapse_rings_once(features):
+    alarm = Collapse()
+    rung = [alarm(moment(step, features)) for step in range(40, 46)]
+    assert sum(r is not None for r in rung) == 1
+    assert "collapse" in next(r for r in rung if r)
+
+
+def test_health_and_a_constant_offset_ring_nothing():
+    alarm = Collapse()
+    assert all(alarm(moment(step, noise() + 0.5)) is None for step in range(40, 50))
+
+
+def test_few_codes():
+    alarm = FewCodes()
+    assert alarm(moment(code_perplexity=100.0, codes=300.0)) is None
+    assert "1.2 of 300" in alarm(moment(code_perplexity=1.2, codes=300.0))
+    assert alarm(moment(code_perplexity=1.2, codes=300.0)) is None
+
+
+def test_starvation_needs_a_run_of_waits():
+    alarm = Starvation()
+    assert [bool(alarm(moment(wait=0.9))) for _ in range(7)] == [False] * 4 + [True, False, False]
+
+
+def test_no_progress_over_a_blind_guess():
+    alarm = NoProgress()
+    assert alarm(moment(step=20, loss=5.0, baseline=4.0)) is None
+    assert "4.000" in alarm(moment(step=60, loss=5.0, baseline=4.0))
+    assert NoProgress()(moment(step=60, loss=3.0, baseline=4.0)) is None
