@@ -108,7 +108,7 @@ def knn(net, bank, labels, test, answers, normal) -> float:
                 torch.nn.functional.normalize(net(normal(torch.from_numpy(x[i : i + 500]))).float())
                 for i in range(0, len(x), 500)
             ]
-        )  # noqa: E731
+        )
         a, b, y = embed(bank), embed(test), torch.from_numpy(labels).long()
         right = 0
         for i in range(0, len(b), 1000):
@@ -177,7 +177,14 @@ def main():
             print(json.dumps({"seconds": times, "batch": args.batch, "peak_mb": peak}), flush=True)
             return
         if args.what == "knn" and spent >= due:
-            score = knn(model.net, images, np.load(args.labels), np.load(args.test_images), np.load(args.test_labels), plain if args.net == "ours" else normal)
+            score = knn(
+                model.net,
+                images,
+                np.load(args.labels),
+                np.load(args.test_images),
+                np.load(args.test_labels),
+                plain if args.net == "ours" else normal,
+            )
             print(
                 json.dumps({"seconds": round(spent, 1), "images": seen, "loss": float(loss), "knn": score}), flush=True
             )

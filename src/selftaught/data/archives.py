@@ -59,12 +59,15 @@ class _Tar:
         numbers: dict[str, int] = {}
         end = os.fstat(file.fileno()).st_size
         with tarfile.open(fileobj=_Headers(file), mode="r:", errorlevel=0) as tar:  # type: ignore[arg-type]
-            count = 0
+            count, before = 0, -1
             while (member := tar.next()) is not None:
                 tar.members = []  # tarfile would keep them all
                 count += 1
-                if count > limits.MEMBERS:
-                    raise _refuse(self.path, f"it has more than {limits.MEMBERS} members")
+                if count > limits.MEMBERS or member.offset <= before:
+                    raise _refuse(
+                        self.path, f"it has more than {limits.MEMBERS} members, or leads back to its beginning"
+                    )
+                before = member.offset
                 if member.isdir() or PurePosixPath(member.name).name.startswith("."):
                     continue
                 key, part, reason = _judge(member, end)
@@ -76,6 +79,9 @@ class _Tar:
                     self.refused.setdefault(number, reason)
                 else:
                     self.parts.setdefault(part, []).append((number, member.offset_data, member.size))
+            file.seek(min(tar.offset, end))
+            if file.read(512).strip(b"\x00"):  # tarfile ends quietly at a header that is broken
+                raise _refuse(self.path, f"the header at byte {tar.offset} is broken or cut off")
 
     def table(self, part: str) -> tuple[np.ndarray, np.ndarray]:
         """(rows,) places and sizes of one part; _EMPTY where a sample lacks it."""

@@ -29,7 +29,9 @@ class Arrays(Source):
         super().__init__(name)
         rows = {column: len(held) for column, held in columns.items()}
         if len(set(rows.values())) > 1:
-            raise DataError(f"The arrays of {name} differ in their number of rows: {rows}.", "Give arrays of equal length.")
+            raise DataError(
+                f"The arrays of {name} differ in their number of rows: {rows}.", "Give arrays of equal length."
+            )
         self.rows = next(iter(rows.values()), 0)
         self._held: dict[str, np.ndarray | Sequence] = {}
         self._key = key
@@ -202,7 +204,9 @@ def of_memory(data) -> Arrays:
     columns = dict(data) if isinstance(data, Mapping) else {"data": data}
     for name, held in columns.items():
         if not isinstance(held, np.ndarray | list | tuple):
-            raise RequestError(f"{name!r} is a {type(held).__name__}.", "Give numpy arrays, or lists of texts or arrays.")
+            raise RequestError(
+                f"{name!r} is a {type(held).__name__}.", "Give numpy arrays, or lists of texts or arrays."
+            )
         if isinstance(held, np.ndarray) and held.dtype == object:
             columns[name] = held.tolist()
     source = Arrays("data in memory", columns)

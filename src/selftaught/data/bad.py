@@ -64,11 +64,15 @@ class Rejected(Sequence):
     def check(self, max_bad: float) -> None:
         """Raises DataError where more than the share `max_bad` of the rows was set apart, or nothing usable is left."""
         if not 0 <= max_bad <= 1:
-            raise RequestError(f"--max-bad {max_bad} is no share.", "Give a number from 0 to 1, for example 0.05 for 5 %.")
+            raise RequestError(
+                f"--max-bad {max_bad} is no share.", "Give a number from 0 to 1, for example 0.05 for 5 %."
+            )
         left = self.total - len(self)
         first = "; ".join(f"{row['name']}: {row['reason']}" for row in self._rows[:3])
         if self.total and not left:
-            raise DataError(f"None of the {self.total} rows can be read ({first}).", "Check that these are the right data.")
+            raise DataError(
+                f"None of the {self.total} rows can be read ({first}).", "Check that these are the right data."
+            )
         if len(self) > max_bad * self.total:
             share = 100 * len(self) / self.total
             raise DataError(
@@ -76,7 +80,9 @@ class Rejected(Sequence):
                 f"Repair or remove them, or accept them with --max-bad {_round_up(len(self) / self.total):g}.",
             )
         if left < 2:
-            raise DataError(f"The data hold {left} usable row(s).", "Give at least two rows; useful results need hundreds.")
+            raise DataError(
+                f"The data hold {left} usable row(s).", "Give at least two rows; useful results need hundreds."
+            )
 
     def write(self, path: str | Path) -> None:
         """Writes `rejected.jsonl`: one JSON object a line."""

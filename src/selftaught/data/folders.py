@@ -38,7 +38,7 @@ _SPLIT_NAMES = {"training": "train", "valid": "validation", "val": "validation",
 
 
 def type_of(name: str) -> str | None:
-    """"image", "text", "parquet", "csv", "jsonl", "json", "tar", "array" from a file's name, compressed or not; or None."""
+    """ "image", "text", "parquet", "csv", "jsonl", "json", "tar", "array" from a file's name, compressed or not; or None."""
     suffix = plain_name(Path(name)).suffix.lower()
     return next((kind for kind, suffixes in _TYPES.items() if suffix in suffixes), None)
 
@@ -79,7 +79,9 @@ def scan(root: Path) -> Listing:
         for entry in _entries(folder, listing):
             found += 1
             if found > limits.MEMBERS:
-                raise DataError(f"{str(root)!r} holds more than {limits.MEMBERS} files.", "Pack them into Parquet or tar.")
+                raise DataError(
+                    f"{str(root)!r} holds more than {limits.MEMBERS} files.", "Pack them into Parquet or tar."
+                )
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
             try:

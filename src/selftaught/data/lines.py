@@ -109,7 +109,9 @@ class Lines(Source):
         self._starts = [0, *accumulate(f.rows for f in self._files)]
         self.rows = self._starts[-1]
         self.columns = {"text": "text"}
-        self.notes = ["one line is one row" + (f"; {len(self._files)} files one after the other" if len(names) > 1 else "")]
+        self.notes = [
+            "one line is one row" + (f"; {len(self._files)} files one after the other" if len(names) > 1 else "")
+        ]
         documents = sum(len(f.documents) for f in self._files)
         if 1 < documents < self.rows:
             self.columns["document"] = "integer"
@@ -149,7 +151,9 @@ class Lines(Source):
                 out[np.array(file.documents, np.int64) + start] = 1
             return np.cumsum(out) - 1
         if column == "split":
-            return codes(chain.from_iterable([split_of(n)] * f.rows for n, f in zip(self._names, self._files, strict=True)))
+            return codes(
+                chain.from_iterable([split_of(n)] * f.rows for n, f in zip(self._names, self._files, strict=True))
+            )
         return codes(p if isinstance(p, str) else None for p in self.payloads(column))
 
     def row_name(self, row: int) -> str:

@@ -220,7 +220,9 @@ class JsonlShard:
             _check_columns(path, len(row))
             keys.update(dict.fromkeys(row))
         if self.rows and not objects:
-            raise _refuse(path, "its lines are no JSON objects", 'Write one object a line: {"text": "...", "label": 1}.')
+            raise _refuse(
+                path, "its lines are no JSON objects", 'Write one object a line: {"text": "...", "label": 1}.'
+            )
         _check_columns(path, len(keys))
         self.columns = list(keys)
 

@@ -16,15 +16,27 @@ from .source import Source
 SAMPLE = 256
 """Rows that are looked at."""
 
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .avif".split()
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .avif".split())
+_LABELS = (
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "target",
+    "targets",
+    "category",
+    "y",
+    "cls",
+    "fine_label",
+    "coarse_label",
 )
-_LABELS = ("label", "labels", "class", "classes", "target", "targets", "category", "y", "cls", "fine_label", "coarse_label")
 _GROUPS = (
     "group", "groups", "patient", "patient_id", "subject", "subject_id", "speaker", "speaker_id", "user", "user_id", "document",
     "doc_id", "session", "session_id", "recording", "clip", "clip_id", "video", "video_id", "scene", "site", "source",
 )  # fmt: skip
-_NOT_LABELS = frozenset({"split", "file", "filename", "file_name", "path", "name", "id", "idx", "index", "key", *_GROUPS})
+_NOT_LABELS = frozenset(
+    {"split", "file", "filename", "file_name", "path", "name", "id", "idx", "index", "key", *_GROUPS}
+)
 WHOLE = re.compile(r"[+-]?\d{1,18}")
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
 

@@ -23,7 +23,7 @@ class TooLarge(Exception):
 
 
 def compression(head: bytes) -> str | None:
-    """"gz", "zst" or "xz" from the first bytes of a file."""
+    """ "gz", "zst" or "xz" from the first bytes of a file."""
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
 
 

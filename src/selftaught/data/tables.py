@@ -83,7 +83,9 @@ class Table(Source):
         self.columns = {k: v for k, v in self.columns.items() if k not in parts}
         self.columns[column] = kind
         what = f"a picture of {side} x {side}" if kind == "image" else "one series"
-        self.notes.append(f"column {column!r}: the {len(parts)} number columns {parts[0]!r} ... {parts[-1]!r} are {what}")
+        self.notes.append(
+            f"column {column!r}: the {len(parts)} number columns {parts[0]!r} ... {parts[-1]!r} are {what}"
+        )
 
     def _add_split(self) -> None:
         found = [split_of(s.name) for s in self._shards]
