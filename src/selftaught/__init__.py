@@ -1,3 +1,29 @@
-"""Self-supervised learning on anyone's own data."""
+"""Self-supervised learning on anyone's own data: pretrain, say honestly whether it helped, adapt, hand over.
+
+Names are loaded when they are first asked for, so that `import selftaught` is instant.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_NAMES = {
+    "pretrain": "train", "resume": "train", "Run": "train", "finetune": "train", "evaluate": "evaluation", "embed": "evaluation",
+    "predict": "evaluation", "open_data": "modalities", "load": "nets", "Representation": "estimator", "Encoder": "core",
+    "Method": "core", "ClosedForm": "core", "Progress": "cli.screen",
+}  # fmt: skip
+_ROOMS = ("methods", "tasks", "nets", "export", "report", "modalities", "measures")
+
+__all__ = ["__version__", *_NAMES, *_ROOMS]
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

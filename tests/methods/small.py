@@ -81,7 +81,7 @@ def texts(lengths=(7, 4, 9, 3), width=None, seed=0) -> View:
 
 def facts(modality=None, sample=None) -> Facts:
     modality = modality or Pictures()
-    sample = sample or (texts() if isinstance(modality, Texts) else pictures())
+    sample = sample or (texts(width=16) if isinstance(modality, Texts) else pictures())
     return Facts(rows=100, modality=modality, sample=sample)
 
 

@@ -19,7 +19,7 @@ def conv(**options) -> SeriesConv:
     return SeriesConv(**{"channels": 2, "width": 8, "depth": 3, **options}).double().eval()
 
 
-ENCODERS = [transformer, lambda: transformer(normalise="past"), conv, lambda: conv(stride=3)]
+ENCODERS = [transformer, lambda: transformer(causal=True), conv, lambda: conv(stride=3)]
 
 
 def series(*lengths: int, extra: int = 0, missing: float = 0.2, fill: float = 0.0, seed: int = 0) -> View:
@@ -98,13 +98,13 @@ def test_statistics_are_those_of_the_observed_values():
     assert deviation[0].tolist() == [pytest.approx([0.5, (14 / 3) ** 0.5], abs=1e-4), pytest.approx([1.0, 1.0])]
 
 
-def test_past_normalisation_hides_the_future_and_row_normalisation_does_not():
+def test_a_causal_encoder_normalises_without_the_future_and_another_does_not():
     view = series(24, missing=0.1)
     changed = view["values"].clone()
     changed[:, :, 16:] = 50.0
     changed = view.with_parts(values=changed)
-    for normalise, hidden in (("past", True), ("row", False)):
-        net = transformer(normalise=normalise)
+    for causal, hidden in ((True, True), (False, False)):
+        net = transformer(causal=causal)
         a, b = (net.trunk(net.tokenize(v), causal=True).values for v in (view, changed))
         assert torch.allclose(a[:, :4], b[:, :4], atol=1e-9) is hidden
         assert not torch.allclose(a[:, 4:], b[:, 4:], atol=1e-3)

@@ -130,6 +130,16 @@ def test_future_ids_do_not_change_the_past():
     assert not torch.allclose(a[:, 3:], b[:, 3:], atol=1e-3)
 
 
+def test_an_encoder_that_was_trained_causally_stays_so():
+    net, batch = encoder(), view(ROWS)
+    wanted = net.pool(net.trunk(net.tokenize(batch), causal=True))
+    assert not torch.allclose(net(batch), wanted, atol=1e-3)
+    net.causal = True  # as next-token does
+    assert torch.allclose(net(batch), wanted, atol=1e-12)
+    assert torch.allclose(net.pool(net.features(batch)[-1]), wanted, atol=1e-12)
+    assert net.config()["options"]["causal"] is True
+
+
 def test_stages_config_and_layers():
     net, batch = encoder(depth=3), view(ROWS)
     stages = net.features(batch)

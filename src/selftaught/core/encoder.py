@@ -99,6 +99,10 @@ class Paired(Encoder):
     def features(self, view: View) -> list[Tokens]:
         return self.towers[view.modality].features(view)  # type: ignore[operator]
 
+    def config(self) -> dict:
+        """{"kind", "towers"}: the towers' own configs by modality."""
+        return {"kind": self.kind, "towers": {name: tower.config() for name, tower in self.towers.items()}}  # type: ignore[operator]
+
 
 def encode(encoder: nn.Module, views: list[View]) -> list[Tensor]:
     """(B, dim) of each view.  Neighbouring views of one shape go through together, so that multi-crop costs one pass a

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from selftaught.core import DataError
+from ..core import DataError
 
 from . import cells, fingerprint, limits, sniff
 from .bad import Bad
@@ -58,7 +58,7 @@ class _Tar:
     def _list(self, file) -> None:
         numbers: dict[str, int] = {}
         end = os.fstat(file.fileno()).st_size
-        with tarfile.open(fileobj=_Headers(file), mode="r:", errorlevel=0) as tar:  # type: ignore[arg-type]
+        with tarfile.open(fileobj=_Headers(file), mode="r:", errorlevel=0) as tar:  # type: ignore[call-overload]
             count, before = 0, -1
             while (member := tar.next()) is not None:
                 tar.members = []  # tarfile would keep them all
@@ -206,7 +206,7 @@ class Tars(Source):
                     if handle is not None:
                         os.close(handle)
                     handle, opened = os.open(self._shards[shard].path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), shard
-                yield _read_at(handle, place, size)
+                yield _read_at(handle, place, size)  # type: ignore[arg-type]
         finally:
             if handle is not None:
                 os.close(handle)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from selftaught.core import DataError, RequestError
+from ..core import DataError, RequestError
 
 from . import fingerprint, limits
 from .bad import Bad
@@ -199,6 +199,11 @@ def digits() -> Arrays:
     return Arrays("digits", {"image": images, "label": held.target.astype(np.int64)})
 
 
+def plain_list(held):
+    """An array of Python objects (a pandas column of words) as a list; anything else as it is."""
+    return held.tolist() if isinstance(held, np.ndarray) and held.dtype.kind == "O" else held
+
+
 def of_memory(data) -> Arrays:
     """Arrays or lists given from Python: one column of payloads, or a mapping of columns."""
     columns = dict(data) if isinstance(data, Mapping) else {"data": data}
@@ -207,8 +212,7 @@ def of_memory(data) -> Arrays:
             raise RequestError(
                 f"{name!r} is a {type(held).__name__}.", "Give numpy arrays, or lists of texts or arrays."
             )
-        if isinstance(held, np.ndarray) and held.dtype == object:
-            columns[name] = held.tolist()
+        columns[name] = plain_list(held)
     source = Arrays("data in memory", columns)
     if not isinstance(data, Mapping) and source.columns:
         kind = source.columns["data"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from selftaught.core import DataError, RequestError
+from ..core import DataError, RequestError
 
 
 class Bad(Exception):
@@ -86,8 +86,10 @@ class Rejected(Sequence):
 
     def write(self, path: str | Path) -> None:
         """Writes `rejected.jsonl`: one JSON object a line."""
-        text = "".join(json.dumps(row) + "\n" for row in self._rows)
-        Path(path).write_text(text, encoding="ascii")
+        Path(path).write_bytes(self.lines())
+
+    def lines(self) -> bytes:
+        return b"".join(json.dumps(row).encode("ascii") + b"\n" for row in self._rows)
 
     @classmethod
     def read(cls, path: str | Path, total: int) -> Rejected:

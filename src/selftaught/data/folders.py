@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from selftaught.core import DataError
+from ..core import DataError
 
 from . import fingerprint, limits
 from .bad import Bad
@@ -22,7 +22,7 @@ from .source import Payload, Source, codes, listed
 from .streams import plain_name
 
 _TYPES = {
-    "text": {".txt", ".text", ".md"},
+    "text": {".txt", ".text"},
     "parquet": {".parquet", ".pq"},
     "csv": {".csv", ".tsv"},
     "jsonl": {".jsonl", ".ndjson"},
@@ -198,7 +198,7 @@ class Folder(Source):
 
 def _counts(name: str, why: str, kind: str) -> bool:
     """Whether a refused entry counts as a row: files of the kind and links to folders of them do."""
-    return type_of(name) == kind or why == "a link to a folder" or why.startswith("outside") and type_of(name) is None
+    return type_of(name) == kind or why == "a link to a folder" or (why.startswith("outside") and type_of(name) is None)
 
 
 def labels_of_paths(names: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None, list[str]]:

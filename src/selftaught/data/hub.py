@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from selftaught.core import DataError, RequestError
+from ..core import DataError, RequestError
 
 from . import cells
 from .tables import Table

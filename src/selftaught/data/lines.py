@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from selftaught.core import DataError
+from ..core import DataError
 
 from . import fingerprint, limits, streams
 from .bad import Bad

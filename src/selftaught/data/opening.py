@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from selftaught.core import DataError, RequestError
-from selftaught.core.errors import nearest
+from ..core import DataError, RequestError
+from ..core.errors import nearest
 
 from . import arrays, streams
 from .archives import Tars
@@ -138,6 +138,10 @@ def _of_folder(root: Path) -> Source:
     table = _described(root, listing) if count["image"] else None
     if table is not None:
         return table
+    if len(kinds) > 1:
+        kinds = [kind for kind in kinds if kind != "json"]  # facts about the data, beside them
+    if count["text"] <= 10 * sum(count[k] for k in kinds if k != "text") and len(kinds) > 1:
+        kinds = [kind for kind in kinds if kind != "text"]  # a README or captions beside the data
     kind = max(kinds, key=lambda k: count[k])
     names = listing.files[kind]
     if kind == "image" or (kind == "text" and not _as_lines(root, names)):

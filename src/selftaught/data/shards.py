@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from selftaught.core import DataError
+from ..core import DataError
 
 from . import cells, limits, streams
 from .bad import Bad
@@ -56,7 +56,7 @@ class ParquetShard:
         if self.rows != meta.num_rows or self.rows < 0 or self.rows > 16 * max(size, 1 << 16):
             raise _refuse(path, f"it declares {meta.num_rows} rows, which its row groups do not hold")
         self._batch = max(16, min(4096, limits.CELL_BATCH_BYTES // max(1, declared // max(1, self.rows))))
-        self.columns = []
+        self.columns: list[str] = []
         for field in schema:
             (self.columns if cells.is_readable(field.type) else self.left_out).append(field.name)
         if len(set(self.columns)) != len(self.columns):

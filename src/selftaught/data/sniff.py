@@ -16,7 +16,9 @@ from .source import Source
 SAMPLE = 256
 """Rows that are looked at."""
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .avif".split())
+IMAGE_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"]
+)  # fmt: skip
 _LABELS = (
     "label",
     "labels",

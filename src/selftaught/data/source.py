@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from selftaught.core.errors import nearest
+from ..core.errors import nearest
 
 from .bad import Bad
 

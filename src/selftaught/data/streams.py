@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from selftaught.core import DataError
+from ..core import DataError
 
 from . import limits
 

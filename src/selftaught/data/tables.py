@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from selftaught.core import DataError
+from ..core import DataError
 
 from . import cells, fingerprint, sniff
 from .bad import Bad
@@ -19,7 +19,12 @@ from .folders import split_of, type_of
 from .shards import CsvShard, JsonlShard, ParquetShard, Shard
 from .source import Payload, Source, codes, in_order, listed
 
-_READERS = {"parquet": ParquetShard, "csv": CsvShard, "jsonl": JsonlShard, "json": JsonlShard}
+_READERS: dict[str, Callable[[Path, str], Shard]] = {
+    "parquet": ParquetShard,
+    "csv": CsvShard,
+    "jsonl": JsonlShard,
+    "json": JsonlShard,
+}
 _WIDE = 8
 """Number columns that count up (x0, x1, ...) from this many on are one series."""
 
@@ -163,5 +168,11 @@ _END = object()
 
 def open_table(root: Path, names: Sequence[str], title: str) -> Table:
     """The files `names` of the folder `root`, all of one format, as one source."""
-    shards = [_READERS[type_of(name) or "csv"](root / name, name) for name in names]
+    shards: list[Shard] = [_READERS[type_of(name) or "csv"](root / name, name) for name in names]
+    for shard in shards[1:]:
+        if shard.rows and shards[0].rows and not set(shard.columns) & set(shards[0].columns):
+            raise DataError(
+                f"{shards[0].name!r} and {shard.name!r} in {title} share no column: they are not parts of one table.",
+                "Give one of the files, or a folder with the parts of one table.",
+            )
     return Table(title, root, shards)

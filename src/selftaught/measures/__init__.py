@@ -3,11 +3,12 @@
 from .calibration import calibration_error, fit_temperature, probabilities
 from .clustering import agreement, kmeans, matching
 from .geometry import alignment, uniformity
+from .linear import Linear, Scale, fit, fit_draws
 from .neighbours import knn_classify, knn_regress, nearest, view_recall
 from .spectrum import dead_dimensions, effective_rank, mean_cosine, top_eigenvalue_share
 
 __all__ = [
-    "agreement", "alignment", "calibration_error", "dead_dimensions", "effective_rank", "fit_temperature", "kmeans",
-    "knn_classify", "knn_regress", "matching", "mean_cosine", "nearest", "probabilities", "top_eigenvalue_share",
-    "uniformity", "view_recall",
+    "Linear", "Scale", "agreement", "alignment", "calibration_error", "dead_dimensions", "effective_rank", "fit",
+    "fit_draws", "fit_temperature", "kmeans", "knn_classify", "knn_regress", "matching", "mean_cosine", "nearest",
+    "probabilities", "top_eigenvalue_share", "uniformity", "view_recall",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ the paper's 0.996 counts on 300,000 steps; LARS -> AdamW.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn as nn
@@ -44,6 +44,8 @@ class BYOL(Method):
     """Hidden width of projector and predictor."""
     width: int = 128
     """Output width of projector and predictor."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalisation inside projector and predictor.  Without it BYOL collapses easily; "layer" allows accumulation."""
 
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
@@ -62,8 +64,8 @@ class BYOL(Method):
 
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         self.encoder = encoder
-        self.projector = MLP((encoder.dim, self.hidden, self.width))
-        self.predictor = MLP((self.width, self.hidden, self.width))
+        self.projector = MLP((encoder.dim, self.hidden, self.width), norm=self.norm)
+        self.predictor = MLP((self.width, self.hidden, self.width), norm=self.norm)
         self.teacher = Teacher(self._student(), start=self.momentum, statistics="batch")
         return self
 

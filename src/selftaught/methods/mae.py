@@ -79,7 +79,7 @@ class MAE(Method):
         valid = torch.ones_like(noise, dtype=torch.bool)
         if tokens.valid is not None:
             valid = tokens.valid[:, tokens.prefix :]
-        order = noise.masked_fill(~valid, 2.0).argsort(1, stable=True)
+        order = noise.masked_fill(~valid, 2.0).argsort(dim=1, stable=True)
         many = (valid.sum(1) * (1 - self.ratio)).round().long().clamp_min(1)
         longest = int(many.max()) if tokens.valid is not None else max(1, round(count * (1 - self.ratio)))
         places = order[:, :longest]

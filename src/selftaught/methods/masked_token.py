@@ -71,7 +71,7 @@ class MaskedToken(Method):
         target = self.modality.target(view, tokens.grid)
         able = target.valid if tokens.content is None else target.valid & tokens.content[:, tokens.prefix :]
         noise = batch.draw().uniform("mask", able.shape[1]).masked_fill(~able, 2.0)
-        rank = noise.argsort(1, stable=True).argsort(1)
+        rank = noise.argsort(dim=1, stable=True).argsort(dim=1)
         many = (able.sum(1) * self.ratio).round().clamp_min(1)
         return target, able & (rank < many[:, None]), tokens.grid
 

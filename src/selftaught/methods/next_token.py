@@ -57,6 +57,7 @@ class NextToken(Method):
                 "With next-token a class token stands first and sees nothing, so it cannot represent the row.",
                 'Take an encoder with pooling = "mean".',
             )
+        encoder.causal = True  # in the representation too: a token trained without its future has no use for it
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         self.head = Linear(tokens.values.shape[-1], target.outputs)
@@ -64,7 +65,6 @@ class NextToken(Method):
         self.shares = bool(self.tied and target.kind == "class" and embedding is not None)
         if self.shares:
             self.head.weight = embedding.weight  # type: ignore[union-attr]
-        encoder.causal = True
         return self
 
     def _target(self, batch: Batch) -> tuple[Tokens, Target, Tensor]:

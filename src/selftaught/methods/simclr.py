@@ -20,7 +20,7 @@ proportion to the encoder's width.  Accumulation is exact: embed every micro-bat
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ class SimCLR(Method):
     """Hidden width of the projector."""
     width: int = 64
     """Output width of the projector, where examples are compared."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalisation inside the projector.  Only without batch normalisation, here and in the encoder, can a step be accumulated."""
     copies: int = 2
     """Views of each example in a step."""
 
@@ -67,7 +69,7 @@ class SimCLR(Method):
 
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         self.encoder = encoder
-        self.projector = MLP((encoder.dim, self.hidden, self.width))
+        self.projector = MLP((encoder.dim, self.hidden, self.width), norm=self.norm)
         return self
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:

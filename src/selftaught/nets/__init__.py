@@ -8,6 +8,9 @@ import re
 from functools import cache
 from pathlib import Path
 
+import torch
+import torch.nn as nn
+
 from ..core import Encoder, ModelError, Paired, RequestError, module
 from ..core.errors import nearest
 
@@ -23,13 +26,14 @@ KINDS = {
 """{kind: "module:Class"} of what `build` makes and a saved folder may name; the entry-point group `selftaught.nets` adds to it."""
 
 LOADED = {
-    "transformers": "selftaught.nets.borrowed:from_transformers",
+    "transformers": "selftaught.nets.pretrained:from_transformers",
     "timm": "selftaught.nets.borrowed_timm:from_timm",
     "run": "selftaught.nets.store:load_encoder",
 }
 """{kind: "module:function"} of encoders that bring their own sizes (and perhaps weights): never named by a saved folder."""
 
 PARTS = {
+    "decoder": "selftaught.nets.decoder:Decoder",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "prototypes": "selftaught.nets.heads:Prototypes",
@@ -74,10 +78,20 @@ def build(kind: str, **options) -> Encoder:
 def rebuild(config: dict) -> Encoder:
     """The network of `Encoder.config()`, with fresh parameters.  Raises ModelError where the config is not one."""
     if not isinstance(config, dict) or not isinstance(config.get("kind"), str):
-        raise ModelError("An encoder's config is {'kind': NAME, 'options': {...}}.", f"This one is {str(config)[:80]!r}.")
+        raise ModelError(
+            "An encoder's config is {'kind': NAME, 'options': {...}}.", f"This one is {str(config)[:80]!r}."
+        )
     kind, options = config["kind"], config.get("options", {})
     if kind == Paired.kind:
-        return Paired().join(**{name: rebuild(tower) for name, tower in config["towers"].items()})
+        towers = config.get("towers")
+        if not isinstance(towers, dict) or not towers:
+            raise ModelError("The config of paired encoders names no towers.", "Save or download the model again.")
+        built = {name: rebuild(tower) for name, tower in towers.items()}
+        if torch.get_default_device().type != "meta":
+            return Paired().join(**built)
+        paired = Paired()  # a plan for its shapes: the widths are compared when it is built
+        paired.towers = nn.ModuleDict(built)
+        return paired
     if kind not in kinds() or not isinstance(options, dict):
         raise ModelError(f"The encoder's kind {kind!r} is not known here.", f"Known: {', '.join(sorted(kinds()))}.")
     try:
@@ -113,5 +127,11 @@ def parse(name: str) -> tuple[str, dict]:
         return name, {}
     if re.search(r"[/\\.]", name) or Path(name).is_dir():
         return "run", {"folder": name}
-    accepted = [*NAMES, *(k for k in kinds() if k != "borrowed"), "transformers:FOLDER_OR_NAME", "timm:NAME", "RUN_FOLDER"]
+    accepted = [
+        *NAMES,
+        *(k for k in kinds() if k != "borrowed"),
+        "transformers:FOLDER_OR_NAME",
+        "timm:NAME",
+        "RUN_FOLDER",
+    ]
     raise nearest(name, accepted, "encoder")

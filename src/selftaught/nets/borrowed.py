@@ -1,30 +1,21 @@
-"""Vision models of transformers as encoders: from a config, from a folder that nobody vouches for, or from the hub by name."""
+"""Vision models of transformers as encoders."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from ..core import Encoder, ModelError, RequestError, Tokens, View
-from . import files, store
-from .architecture import Plan, architecture_config, make, plan
+from .architecture import Outline, Plan, make, network_class, network_config, outline, plan, portable
 from .norm import synchronised
 from .pixels import Normalise, tokens_of
 from .split import Split, probe
-from .tensors import TensorFile
 from .trunk import replace_masked
-
-SPARE = 1 << 27
-"""Elements that a file may hold beyond four times the network: heads and poolers that are not taken."""
 
 
 class Borrowed(Encoder):
@@ -51,24 +42,28 @@ class Borrowed(Encoder):
     """Standard deviation of the pixels in 0-1."""
 
     def __post_init__(self):
-        self.model = synchronised(make(self.architecture))
+        self.model: Any = synchronised(make(self.architecture))
         self.normalise = Normalise(self.mean, self.std, self.plan.channels)
         split = Split.of(self.model)
         if split is not None and split.mask_token is None:
-            self.mask_token = nn.Parameter(0.02 * torch.randn(self.model.config.hidden_size))
+            self.mask_token = nn.Parameter(0.02 * torch.randn(split.width))
 
     @property
     def plan(self) -> Plan:
         return plan(self.architecture)
 
     @property
+    def outline(self) -> Outline:
+        return outline(self.architecture, self.model)
+
+    @property
     def can(self) -> frozenset[str]:
-        extra = {"stages"} if self.plan.stages > 1 else set()
+        extra = {"stages"} if self.outline.stages > 1 else set()
         return frozenset(extra if probe(self.architecture) else extra | {"tokens", "mask"})
 
     @property
     def dim(self) -> int:
-        return self.plan.pooled if self.pooling == "auto" else self.plan.width
+        return self.outline.pooled if self.pooling == "auto" else self.outline.width
 
     @property
     def split(self) -> Split:
@@ -135,7 +130,9 @@ class Borrowed(Encoder):
 
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
         if causal or tokens.segment is not None:
-            raise RequestError("A borrowed encoder looks both ways and at one picture at a time.", "It has no causal mode.")
+            raise RequestError(
+                "A borrowed encoder looks both ways and at one picture at a time.", "It has no causal mode."
+            )
         return self.split.run(tokens)
 
     def pool(self, tokens: Tokens) -> Tensor:
@@ -148,11 +145,8 @@ class Borrowed(Encoder):
 
     def portable_state(self) -> dict[str, Tensor]:
         """The tensors under the names that transformers writes to files: they outlast its renamings."""
-        from transformers.core_model_loading import revert_weight_conversion
-
-        state = revert_weight_conversion(self.model, {k: v.detach() for k, v in self.model.state_dict().items()})
         own = {"mask_token": self.mask_token.detach()} if hasattr(self, "mask_token") else {}
-        return own | {f"model.{name}": tensor for name, tensor in state.items()}
+        return own | {f"model.{name}": tensor for name, tensor in portable(self.model).items()}
 
     def take_portable(self, state: dict[str, Tensor]) -> None:
         """Takes what `portable_state` gave."""
@@ -165,12 +159,13 @@ class Borrowed(Encoder):
 
         Raises ModelError where the network needs more than there is.
         """
-        model, training = self.model, self.training
+        config = network_config(self.architecture)
+        kind, arguments = network_class(config)
         with quiet():
             try:
-                new, info = type(model).from_pretrained(
-                    None, config=architecture_config(self.architecture), state_dict=state, dtype=torch.float32,
-                    output_loading_info=True, local_files_only=True, **self.plan.arguments,
+                new, info = kind.from_pretrained(  # type: ignore[attr-defined]
+                    None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
+                    local_files_only=True, **arguments,
                 )  # fmt: skip
             except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
                 raise ModelError(f"The weights do not fit the config: {str(error)[:300]}") from error
@@ -178,7 +173,7 @@ class Borrowed(Encoder):
         if missing or info["mismatched_keys"]:
             said = missing or sorted(map(str, info["mismatched_keys"]))
             raise ModelError(f"The weights do not fit the config: {', '.join(said[:3])} missing or of another shape.")
-        self.model = synchronised(new).train(training)
+        self.model = synchronised(new).train(self.training)
         return sorted(info["unexpected_keys"])
 
 
@@ -209,22 +204,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-
-
-def from_transformers(
-    source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean"] = "auto"
-) -> Borrowed:
-    """The encoder of a folder in transformers' format, or of a hub name, in eval mode.
-
-    A hub name is looked up in the local cache; `download` allows the network (never under HF_HUB_OFFLINE).  `weights=False`
-    takes the architecture alone, with fresh parameters.  The folder is untrusted: safetensors only, no links, no code, the
-    config on an allow-list (see scrub).  Mean, std and size are read from preprocessor_config.json.
-    """
-    folder, root = (Path(source), None) if os.path.lexists(source) else _snapshot(source, download)
-    unsafe = files.pickles(folder)
-    config = files.read_json(folder, "config.json", root=root)
-    if config.get("format") == store.FORMAT:
-        raise ModelError(f"{source!r} was saved by selftaught.", f"Write --encoder {source} without 'transformers:'.")
-    settings = _preprocessing(folder, root)
-    architecture = json.dumps(architecture_config(json.dumps(config)).to_selftaught(), sort_keys=True)
-    return _load(folder, root, architecture, settings, weights, pooling, unsafe)

@@ -1,11 +1,14 @@
-"""Reading files of a model folder that nobody vouches for: regular files only, no links, bounded in size and depth."""
+"""Files of a model folder: read as if nobody vouched for them (regular, no links, bounded), written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import secrets
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ..core import ModelError
@@ -30,7 +33,9 @@ def open_regular(folder: Path, name: str, *, limit: int, root: Path | None = Non
     for part in where.parts:
         path = path / part
         if root is None and path.is_symlink():
-            raise ModelError(f"{str(path)!r} is a symbolic link.", "Refused: copy the file itself into the model folder.")
+            raise ModelError(
+                f"{str(path)!r} is a symbolic link.", "Refused: copy the file itself into the model folder."
+            )
     if root is not None:
         path = path.resolve()
         if not path.is_relative_to(root.resolve()):
@@ -105,9 +110,13 @@ def pickles(folder: Path) -> list[str]:
     try:
         names = os.listdir(folder)
     except NotADirectoryError:
-        raise ModelError(f"{str(folder)!r} is a file, not a model folder.", "Give the folder, not a file in it.") from None
+        raise ModelError(
+            f"{str(folder)!r} is a file, not a model folder.", "Give the folder, not a file in it."
+        ) from None
     except FileNotFoundError:
-        raise ModelError(f"There is no folder {str(folder)!r}.", "Give the folder of a run or of a saved encoder.") from None
+        raise ModelError(
+            f"There is no folder {str(folder)!r}.", "Give the folder of a run or of a saved encoder."
+        ) from None
     except OSError as error:
         raise ModelError(f"{str(folder)!r} cannot be read: {error.strerror}.") from None
     return sorted(n for n in names if n.lower().endswith(PICKLES))
@@ -126,3 +135,37 @@ def memory_left() -> int | None:
     except (OSError, ValueError, IndexError):
         return min(found, default=None)
     return min(found, default=None)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Has `write` fill a new sibling of `folder`, then puts that in its place: a crash leaves the old or the new, whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
+    new, old = folder.parent / f".{folder.name}.{mark}.new", folder.parent / f".{folder.name}.{mark}.old"
+    new.mkdir()
+    try:
+        write(new)
+        for path in sorted(new.rglob("*")) if os.name == "posix" else ():
+            sync(path)
+        sync(new)
+        if folder.is_dir():
+            folder.rename(old)
+        new.rename(folder)
+        sync(folder.parent)
+    except BaseException:
+        if old.is_dir() and not folder.is_dir():
+            old.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Has the disk hold what was written to a file or folder (folders: POSIX only)."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

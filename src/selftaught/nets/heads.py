@@ -6,6 +6,7 @@ Each has `config()`, so that a saved folder can build it again (see store).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -38,7 +39,7 @@ class MLP(nn.Sequential):
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes {tuple(sizes)} must hold at least an input and an output width")
         self.options = {"sizes": list(sizes), "norm": norm, "last": last}
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+        for i, (a, b) in enumerate(pairwise(sizes)):
             final = i == len(sizes) - 2
             normed = last if final else norm != "none"
             self.append(nn.Linear(a, b, bias=not (normed and norm == "batch")))

@@ -53,6 +53,9 @@ def _forward(self: BatchNorm1d | BatchNorm2d, x: Tensor) -> Tensor:
 @torch.no_grad()
 def _follow(self: BatchNorm1d | BatchNorm2d, count: Tensor, mean: Tensor, var: Tensor) -> None:
     """Running statistics, with the unbiased variance, as torch keeps them."""
+    assert self.running_mean is not None
+    assert self.running_var is not None
+    assert self.num_batches_tracked is not None
     self.num_batches_tracked.add_(1)
     share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
     unbiased = var * (count / (count - 1).clamp_min(1))
@@ -75,12 +78,17 @@ class BatchNorm2d(nn.BatchNorm2d):
 def synchronised(net: nn.Module) -> nn.Module:
     """`net` with torch's batch norms replaced by those of this file: same parameters, buffers and names."""
     for name, child in net.named_children():
-        kind = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}.get(type(child))
-        if kind is None:
+        if type(child) is nn.BatchNorm1d:
+            net.add_module(name, _over(child, BatchNorm1d))
+        elif type(child) is nn.BatchNorm2d:
+            net.add_module(name, _over(child, BatchNorm2d))
+        else:
             synchronised(child)
-            continue
-        new = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats, device="meta")
-        new._parameters.update(child._parameters)
-        new._buffers.update(child._buffers)
-        net.add_module(name, new.train(child.training))
     return net
+
+
+def _over(old: _BatchNorm, kind: type[BatchNorm1d] | type[BatchNorm2d]) -> nn.Module:
+    new = kind(old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats, device="meta")
+    new._parameters.update(old._parameters)
+    new._buffers.update(old._buffers)
+    return new.train(old.training)

@@ -16,10 +16,15 @@ class Normalise(nn.Module):
     of the encoder, so that its tensors keep the names of the library that they are exported to.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float], channels: int):
         super().__init__()
         if len(mean) not in (1, channels) or len(std) not in (1, channels):
-            raise ValueError(f"mean {tuple(mean)} and std {tuple(std)} need one number, or one for each of {channels} channels")
+            raise ValueError(
+                f"mean {tuple(mean)} and std {tuple(std)} need one number, or one for each of {channels} channels"
+            )
         if not all(s > 0 for s in std):
             raise ValueError(f"std {tuple(std)} must be positive")
         self.register_buffer("scale", (1 / torch.tensor(std, dtype=torch.float64))[:, None, None], persistent=False)

@@ -99,7 +99,9 @@ class ResNet(Encoder):
 
     def __post_init__(self):
         if self.depth not in _DEPTHS or min(self.channels, self.width, self.image_size) < 1:
-            raise ValueError(f"depth {self.depth}, channels {self.channels}, width {self.width}: not a ResNet that exists")
+            raise ValueError(
+                f"depth {self.depth}, channels {self.channels}, width {self.width}: not a ResNet that exists"
+            )
         block, counts = _DEPTHS[self.depth]
         self.normalise = Normalise(self.mean, self.std, self.channels)
         self.conv1 = _conv(self.channels, self.width, *((3, 1) if self.small_stem else (7, 2)))

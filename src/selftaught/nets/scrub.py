@@ -8,26 +8,28 @@ import re
 from ..core import ModelError
 from . import bounds
 
-MODEL_TYPES = frozenset(
-    """aimv2_vision_model beit bit clip_vision_model convnext convnextv2 cvt data2vec-vision deit dinov2
-    dinov2_with_registers dinov3_convnext dinov3_vit efficientnet focalnet glpn hiera ijepa levit mobilenet_v1 mobilenet_v2
-    mobilevit mobilevitv2 pixio poolformer pvt pvt_v2 regnet resnet segformer siglip_vision_model swiftformer swin swinv2
-    textnet vit vit_msn vitdet""".split()
-)
+MODEL_TYPES = frozenset({
+    "aimv2_vision_model", "beit", "bit", "clip_vision_model", "convnext", "convnextv2", "cvt", "data2vec-vision",
+    "deit", "dinov2", "dinov2_with_registers", "dinov3_convnext", "dinov3_vit", "efficientnet", "focalnet", "glpn",
+    "hiera", "ijepa", "levit", "mobilenet_v1", "mobilenet_v2", "mobilevit", "mobilevitv2", "pixio", "poolformer",
+    "pvt", "pvt_v2", "regnet", "resnet", "segformer", "siglip_vision_model", "swiftformer", "swin", "swinv2",
+    "textnet", "vit", "vit_msn", "vitdet",
+})  # fmt: skip
 """Architectures whose AutoModel turns pixels alone into a map or a sequence, and reads nothing else."""
 
-CODE = frozenset(
-    """auto_map auto_class trust_remote_code custom_pipelines custom_generate quantization_config quantization kernel_config
-    use_kernels kernels adapter_config peft_config base_model_name_or_path code_revision backbone use_timm_backbone
-    use_pretrained_backbone""".split()
-)
+CODE = frozenset({
+    "auto_map", "auto_class", "trust_remote_code", "custom_pipelines", "custom_generate", "quantization_config",
+    "quantization", "kernel_config", "use_kernels", "kernels", "adapter_config", "peft_config",
+    "base_model_name_or_path", "code_revision", "backbone", "use_timm_backbone", "use_pretrained_backbone",
+})  # fmt: skip
 """Keys by which configs have had code, kernels or further models loaded."""
 
-IGNORED = frozenset(
-    """_name_or_path name_or_path architectures transformers_version torch_dtype dtype id2label label2id num_labels
-    problem_type _commit_hash out_features out_indices output_attentions output_hidden_states return_dict torchscript
-    use_cache tie_word_embeddings finetuning_task license tags model_type""".split()
-)
+IGNORED = frozenset({
+    "_name_or_path", "name_or_path", "architectures", "transformers_version", "torch_dtype", "dtype", "id2label",
+    "label2id", "num_labels", "problem_type", "_commit_hash", "out_features", "out_indices", "output_attentions",
+    "output_hidden_states", "return_dict", "torchscript", "use_cache", "tie_word_embeddings", "finetuning_task",
+    "license", "tags", "model_type",
+})  # fmt: skip
 """Keys that say nothing of the network: left out."""
 
 ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"})
@@ -43,7 +45,8 @@ def scrub(config: dict) -> dict:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
         raise ModelError(
-            f"The model_type {str(model_type)[:60]!r} is not one that is borrowed here.", f"Accepted: {', '.join(sorted(MODEL_TYPES))}."
+            f"The model_type {str(model_type)[:60]!r} is not one that is borrowed here.",
+            f"Accepted: {', '.join(sorted(MODEL_TYPES))}.",
         )
     _refuse_code(config, "config")
     from transformers import CONFIG_MAPPING

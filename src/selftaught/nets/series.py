@@ -6,7 +6,7 @@ took away (the row's level and scale) and where values were missing.  Padding an
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn as nn
@@ -97,9 +97,9 @@ class SeriesTransformer(Encoder):
     """Of the data set's values: one number, or one a channel."""
     std: tuple[float, ...] = (1.0,)
     """Of the data set's values: one number, or one a channel."""
-    normalise: Literal["row", "past"] = "row"
-    """By the whole row's mean and deviation, or by those of the patches so far: for next-token methods, which must not
-    learn the future's level from its past."""
+    causal: bool = False
+    """Whether a token sees only what came before it, in the representation too: set by methods that train so.  Rows are
+    then normalised by what was observed so far, since the whole row's level would tell of the future."""
     eps: float = 1e-6
     """Of the layer norms."""
     dropout: float = 0.0
@@ -135,7 +135,7 @@ class SeriesTransformer(Encoder):
         values, seen = observed(view)
         x = (values.to(self.shift.dtype) - self.shift) / self.scale
         x, flags = to_patches(x, self.patch), to_patches(seen, self.patch)
-        if self.normalise == "past":
+        if self.causal:
             mean, deviation = past_level(x, flags)
         else:
             mean, deviation = row_level(x.flatten(-2), flags.flatten(-2))
@@ -148,11 +148,11 @@ class SeriesTransformer(Encoder):
         return Tokens(tokens, valid, grid=(tokens.shape[1],))
 
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
-        return self.blocks(tokens, causal)
+        return self.blocks(tokens, causal or self.causal)
 
     def features(self, view: View) -> list[Tokens]:
         """The tokens after every block: `depth` stages of one length and width."""
-        return self.blocks.stages(self.tokenize(view))
+        return self.blocks.stages(self.tokenize(view), self.causal)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """(B, width): the mean of the valid tokens."""

@@ -12,8 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -24,13 +22,12 @@ from torch import Tensor
 
 from .. import __version__, nets
 from ..core import Encoder, Kept, ModelError, RequestError
-from . import files
-from .tensors import TensorFile
+from . import bounds, files
+from .tensors import TensorFile, check_room
 
 FORMAT, VERSION = "selftaught", 1
 WEIGHTS, CONFIG, PARTS = "model.safetensors", "config.json", "parts"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_DEEPEST, _LARGEST, _LONGEST = 1024, 10**8, 4096
 
 
 class Stored(nn.Module):
@@ -39,24 +36,30 @@ class Stored(nn.Module):
     def __init__(self, state: dict[str, Tensor]):
         super().__init__()
         for name, tensor in state.items():
-            *path, last = name.split(".")
-            home: nn.Module = self
-            for step in path:
-                if step not in home._modules:
-                    home.add_module(step, nn.Module())
-                home = home._modules[step]  # type: ignore[assignment]
-            home.register_parameter(last, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+            self.place(name, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
+
+    def place(self, name: str, parameter: nn.Parameter) -> None:
+        """Puts a parameter at its dotted name."""
+        *path, last = name.split(".")
+        home: nn.Module = self
+        for step in path:
+            if step not in home._modules:
+                home.add_module(step, nn.Module())
+            home = home._modules[step]  # type: ignore[assignment]
+        home.register_parameter(last, parameter)
 
     def forward(self, *_args, **_kwargs):
         raise ModelError(
-            "This part's architecture is not known here.", "Build it and give it these tensors: load_state_dict(part.state_dict())."
+            "This part's architecture is not known here.",
+            "Build it and give it these tensors: load_state_dict(part.state_dict()).",
         )
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
     """Names and tensors, a tensor that stands under several names once; in the names of the library it comes from."""
-    if hasattr(module, "portable_state"):
-        return module.portable_state()
+    portable: Callable[[], dict[str, Tensor]] | None = getattr(module, "portable_state", None)
+    if portable is not None:
+        return portable()
     seen: set[int] = set()
     state = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
@@ -75,23 +78,6 @@ def _blueprint(make: Callable[[], nn.Module], what: str) -> nn.Module:
         raise
     except (ArithmeticError, LookupError, RequestError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"The config of {what} does not describe a network: {str(error)[:300]}") from error
-
-
-def _check_sizes(value: object, where: str, total: list[int]) -> None:
-    """Refuses options that would cost time or memory before the first tensor: `total` adds up the depths."""
-    deep = re.search(r"depth|layers|blocks|stages", where) is not None
-    if isinstance(value, dict):
-        for key, child in value.items():
-            _check_sizes(child, f"{where}.{key}", total)
-    elif isinstance(value, list):
-        if len(value) > _LONGEST:
-            raise ModelError(f"The config's {where} holds {len(value):,} numbers; {_LONGEST:,} are the most.")
-        for child in value:
-            _check_sizes(child, where, total)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        total[0] += int(value) if deep and value > 0 else 0
-        if abs(value) > _LARGEST or total[0] > _DEEPEST:
-            raise ModelError(f"The config's {where} = {value} is more than any network here has.")
 
 
 def save(
@@ -120,7 +106,7 @@ def save(
             raise ValueError(f"{name!r} cannot be a file beside an encoder")
         content[name] = side if isinstance(side, bytes) else _json(side)
     content[CONFIG] = _json(described)
-    replace_folder(folder, lambda new: _write(new, content, fill))
+    files.replace_folder(folder, lambda new: _write(new, content, fill))
     return folder
 
 
@@ -164,8 +150,9 @@ def _like(encoder: Encoder) -> dict[str, Tensor]:
         differ = sorted(set(wanted) ^ set(state)) or sorted(k for k in wanted if wanted[k].shape != state[k].shape)
         raise ValueError(f"the encoder's config does not describe it: {differ[:5]} differ")
     for name, tensor in state.items():
-        if not torch.can_cast(tensor.dtype, wanted[name].dtype) or tensor.dtype == torch.float64 != wanted[name].dtype:
-            raise ValueError(f"{name} is {tensor.dtype}: it would lose precision as {wanted[name].dtype}")
+        half = tensor.dtype in (torch.float16, torch.bfloat16)
+        if tensor.dtype != wanted[name].dtype and not (half and wanted[name].dtype == torch.float32):
+            raise ValueError(f"{name} is {tensor.dtype}, which {wanted[name].dtype} of the saved network cannot hold")
     return {k: v.to(wanted[k].dtype) for k, v in state.items()}
 
 
@@ -173,7 +160,8 @@ def _sound(state: dict[str, Tensor], what: str) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(
-                f"{name!r} of {what} is not finite: it is not saved.", "Lower the learning rate, or go back to a checkpoint."
+                f"{name!r} of {what} is not finite: it is not saved.",
+                "Lower the learning rate, or go back to a checkpoint.",
             )
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
@@ -185,40 +173,6 @@ def _check_replaceable(folder: Path) -> None:
         raise RequestError(
             f"{str(folder)!r} holds something else than a saved model: it is not replaced.", "Choose another --out."
         )
-
-
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Has `write` fill a new sibling of `folder`, then puts that in its place: a crash leaves the old or the new, whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    new, old = folder.parent / f".{folder.name}.{mark}.new", folder.parent / f".{folder.name}.{mark}.old"
-    new.mkdir()
-    try:
-        write(new)
-        for path in sorted(new.rglob("*")) if os.name == "posix" else ():
-            sync(path)
-        sync(new)
-        if folder.is_dir():
-            folder.rename(old)
-        new.rename(folder)
-        sync(folder.parent)
-    except BaseException:
-        if old.is_dir() and not folder.is_dir():
-            old.rename(folder)
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Has the disk hold what was written to a file or folder (folders: POSIX only)."""
-    if path.is_dir() and os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(new: Path, content: dict[str, bytes], fill: Callable[[Path], None] | None) -> None:
@@ -241,7 +195,9 @@ def load(folder: str | Path, *, parts: bool | Iterable[str] = True) -> Kept:
     wanted = config["parts"] if parts is True else [] if parts is False else list(parts)
     for name in wanted:
         if name not in config["parts"]:
-            raise RequestError(f"{str(home)!r} holds no part {name!r}.", f"It holds: {', '.join(config['parts']) or 'none'}.")
+            raise RequestError(
+                f"{str(home)!r} holds no part {name!r}.", f"It holds: {', '.join(config['parts']) or 'none'}."
+            )
     with torch.random.fork_rng(devices=[]):
         encoder = _load_module(home, WEIGHTS, lambda: nets.rebuild(config["encoder"]), "the encoder", frozenset())
         kept = Kept(encoder, {}, {})  # type: ignore[arg-type]
@@ -266,7 +222,9 @@ def find(folder: str | Path) -> Path:
     inner = folder / "encoder"
     if not os.path.lexists(folder / CONFIG) and os.path.lexists(inner):
         if inner.is_symlink() or not inner.is_dir():
-            raise ModelError(f"{str(inner)!r} is a link or a file.", "Refused: a run keeps its encoder in a folder of its own.")
+            raise ModelError(
+                f"{str(inner)!r} is a link or a file.", "Refused: a run keeps its encoder in a folder of its own."
+            )
         return inner
     return folder
 
@@ -296,13 +254,11 @@ def _read_config(home: Path) -> dict:
             raise ModelError(f"{name[:80]!r} is no name of a part, or its description is none.")
     if not all(isinstance(v, str) for v in config["ties"].values()):
         raise ModelError(f"{CONFIG!r} ties parameters to something that is no name.")
-    _check_sizes({"encoder": config["encoder"], "parts": config["parts"]}, "", [0])
+    bounds.check({"encoder": config["encoder"], "parts": config["parts"]})
     return config
 
 
-def _load_module(
-    home: Path, name: str, make: Callable[[], nn.Module], what: str, absent: frozenset[str]
-) -> nn.Module:
+def _load_module(home: Path, name: str, make: Callable[[], nn.Module], what: str, absent: frozenset[str]) -> nn.Module:
     """The module of `make` with the tensors of a file; `absent` are those that come from a tie."""
     plan = _blueprint(make, what)
     with TensorFile(home, name) as file:
@@ -311,8 +267,9 @@ def _load_module(
         if hidden > 2 * sum(e.numel for e in file.entries.values()) + (1 << 24):
             raise ModelError(f"The config of {what} asks for buffers far larger than its weights.", "Refused.")
         module = make()
-        if hasattr(module, "take_portable"):
-            module.take_portable(dict(file.tensors()))
+        take: Callable[[dict[str, Tensor]], None] | None = getattr(module, "take_portable", None)
+        if take is not None:
+            take(dict(file.tensors()))
         else:
             _fill(module, file)
     return module.eval()
@@ -322,7 +279,9 @@ def _compare(file: TensorFile, wanted: dict[str, Tensor], what: str) -> None:
     """ModelError unless the file holds these tensors exactly, and the machine has room for them."""
     missing, extra = sorted(set(wanted) - set(file.entries)), sorted(set(file.entries) - set(wanted))
     if missing or extra:
-        said = [f"lacks {', '.join(missing[:3])}"] * bool(missing) + [f"has besides {', '.join(extra[:3])}"] * bool(extra)
+        said = [f"lacks {', '.join(missing[:3])}"] * bool(missing) + [f"has besides {', '.join(extra[:3])}"] * bool(
+            extra
+        )
         raise ModelError(f"{file.name!r} does not fit the config of {what}: it {' and '.join(said)}.")
     for name, tensor in wanted.items():
         entry = file.entries[name]
@@ -330,14 +289,7 @@ def _compare(file: TensorFile, wanted: dict[str, Tensor], what: str) -> None:
             raise ModelError(
                 f"{file.name!r}: {name!r} is {entry.dtype} {entry.shape}; the config of {what} asks for {tensor.dtype} {tuple(tensor.shape)}."
             )
-    check_room(file)
-
-
-def check_room(file: TensorFile) -> None:
-    """ModelError where the file's tensors, once as file and once as network, do not fit into memory."""
-    size, left = sum(e.size for e in file.entries.values()), files.memory_left()
-    if left is not None and size > left:
-        raise ModelError(f"{file.name!r} holds {size / 1e9:.1f} GB of weights; {left / 1e9:.1f} GB of memory are left.")
+    check_room([file])
 
 
 @torch.no_grad()
@@ -358,7 +310,7 @@ def _load_part(home: Path, name: str, config: dict) -> nn.Module:
             raise ModelError(f"The description of {what} is not {{'kind': NAME, 'options': {{...}}}}.")
         return _load_module(home, file_name, lambda: nets.part(kind, options), what, tied)
     with TensorFile(home, file_name) as file:
-        check_room(file)
+        check_room([file])
         paths = [n.split(".") for n in file.entries]
         if any(not all(p) or {"training"} & set(p) for p in paths):
             raise ModelError(f"{file_name!r} names a tensor that no network can have.")
@@ -369,19 +321,17 @@ def _load_part(home: Path, name: str, config: dict) -> nn.Module:
 
 
 def _tie(kept: Kept, ours: str, theirs: str) -> None:
-    part_name, _, path = ours.partition(".")
-    *steps, last = path.split(".")
+    name, _, path = ours.partition(".")
+    part = kept.parts[name]
     try:
-        home = kept.parts[part_name]
-        if isinstance(home, Stored) and not steps:
-            home.register_parameter(last, None)
-        for step in steps:
-            home = home.get_submodule(step)
         source = kept.encoder.get_parameter(theirs)
-        target = home._parameters[last]
-    except (AttributeError, KeyError) as error:
-        raise ModelError(f"{CONFIG!r} ties {ours!r} to {theirs!r}, which is not there: {error}") from None
-    if target is not None and target.shape != source.shape:
-        raise ModelError(f"{CONFIG!r} ties {ours!r} {tuple(target.shape)} to {theirs!r} {tuple(source.shape)}.")
-    home._parameters[last] = source
+        if isinstance(part, Stored):
+            part.place(path, source)
+        else:
+            if part.get_parameter(path).shape != source.shape:
+                raise AttributeError(f"{ours!r} is of another shape")
+            home, _, last = path.rpartition(".")
+            part.get_submodule(home)._parameters[last] = source
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ModelError(f"{CONFIG!r} ties {ours!r} to {theirs!r}, which cannot be: {error}") from None
     kept.ties[ours] = theirs

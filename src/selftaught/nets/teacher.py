@@ -65,6 +65,6 @@ class Teacher(nn.Module):
         m = self.momentum(progress)
         for mine, theirs in zip(self.net.parameters(), student.parameters(), strict=True):
             mine.lerp_(theirs.detach().to(mine.dtype), 1 - m)
-        for mine, theirs in zip(self.net.buffers(), student.buffers(), strict=True):
-            mine.copy_(theirs)
+        for own, copied in zip(self.net.buffers(), student.buffers(), strict=True):
+            own.copy_(copied)
         return m

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from ..core import ModelError
-from .files import JSON_LIMIT, open_regular, parse_json
+from .files import JSON_LIMIT, memory_left, open_regular, parse_json
 
 HEADER_LIMIT = JSON_LIMIT
 """Bytes of the largest header: the format allows 100 MB, networks of billions of parameters need less than 2."""
-COUNT_LIMIT = 100_000
+COUNT_LIMIT = 20_000
 FILE_LIMIT = 64 << 30
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -103,7 +103,9 @@ class TensorFile:
             raise self._broken(f"the place of {name!r} is {str(offsets)[:80]}")
         entry = Entry(DTYPES[dtype], tuple(shape), base + offsets[0])
         if offsets[1] - offsets[0] != entry.size:
-            raise self._broken(f"{name!r} of shape {shape} and type {dtype} cannot lie in {offsets[1] - offsets[0]:,} bytes")
+            raise self._broken(
+                f"{name!r} of shape {shape} and type {dtype} cannot lie in {offsets[1] - offsets[0]:,} bytes"
+            )
         return entry, base + offsets[1]
 
     def _broken(self, said: str) -> ModelError:
@@ -135,3 +137,12 @@ class TensorFile:
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name in self.entries:
             yield name, self.read(name)
+
+
+def check_room(opened: Sequence[TensorFile]) -> None:
+    """ModelError where the tensors of these files do not fit into the memory that is left."""
+    size, left = sum(e.size for file in opened for e in file.entries.values()), memory_left()
+    if left is not None and size > left:
+        raise ModelError(
+            f"{opened[0].name!r} holds {size / 1e9:.1f} GB of weights; {left / 1e9:.1f} GB of memory are left."
+        )

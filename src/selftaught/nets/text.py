@@ -45,6 +45,8 @@ class TextTransformer(Encoder):
     """The first ids, which are marks (padding, begin, end, mask) and stay out of the mean."""
     eps: float = 1e-5
     """Of the layer norms."""
+    causal: bool = False
+    """Whether a token sees only what came before it, in the representation too: set by methods that train so."""
     dropout: float = 0.0
     """On embedded tokens and residual branches (SimCSE needs some)."""
 
@@ -73,11 +75,11 @@ class TextTransformer(Encoder):
         )  # fmt: skip
 
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
-        return self.blocks(tokens, causal)
+        return self.blocks(tokens, causal or self.causal)
 
     def features(self, view: View) -> list[Tokens]:
         """The tokens after every block: `depth` stages of one length and width."""
-        return self.blocks.stages(self.tokenize(view))
+        return self.blocks.stages(self.tokenize(view), self.causal)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """(B, width): the mean over valid tokens that are not special."""

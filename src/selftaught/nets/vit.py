@@ -57,6 +57,8 @@ class ViT(Encoder):
     """Fixed sines and cosines, or a learned table."""
     eps: float = 1e-12
     """Of the layer norms; transformers' ViT has 1e-12."""
+    causal: bool = False
+    """Whether a token sees only what came before it, in the representation too: set by methods that train so."""
     dropout: float = 0.0
     """On embedded tokens and residual branches."""
 
@@ -113,11 +115,11 @@ class ViT(Encoder):
         return Tokens(patches, grid=grid, prefix=patches.shape[1] - grid[0] * grid[1])
 
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
-        return self.blocks(tokens, causal)
+        return self.blocks(tokens, causal or self.causal)
 
     def features(self, view: View) -> list[Tokens]:
         """The tokens after every block: `depth` stages of one grid and width."""
-        return self.blocks.stages(self.tokenize(view))
+        return self.blocks.stages(self.tokenize(view), self.causal)
 
     def pool(self, tokens: Tokens) -> Tensor:
         """(B, width), from all tokens or from those that were kept."""

@@ -1,12 +1,12 @@
 """Augmentations and corruptions of images: whole batch at once, parameters of each row's own, on the batch's device."""
 
 from .colour import Blur, Grey, Jitter, Solarise
-from .compose import Compose, joint, local, mild, multi_crop, plain
-from .geometry import Flip, Plain, ResizedCrop, Rotate, Size, quarter_turns, rotate, side_at
+from .compose import BLUR_FROM, Compose, joint, local, mild, multi_crop, plain
+from .geometry import Flip, Plain, ResizedCrop, Rotate, Size, as_float, central, quarter_turns, rotate, side_at
 from .masks import Patches, block_masks, random_patches, random_tokens, rectangles
 
 __all__ = [
-    "Blur", "Compose", "Flip", "Grey", "Jitter", "Patches", "Plain", "ResizedCrop", "Rotate", "Size", "Solarise",
-    "block_masks", "joint", "local", "mild", "multi_crop", "plain", "quarter_turns", "random_patches", "random_tokens",
+    "BLUR_FROM", "Blur", "Compose", "Flip", "Grey", "Jitter", "Patches", "Plain", "ResizedCrop", "Rotate", "Size", "Solarise",
+    "as_float", "block_masks", "central", "joint", "local", "mild", "multi_crop", "plain", "quarter_turns", "random_patches", "random_tokens",
     "rectangles", "rotate", "side_at",
 ]  # fmt: skip

@@ -23,8 +23,12 @@ class Compose:
             raise ValueError(f"two transforms share a purpose, and so their random numbers: {purposes}")
 
     def __call__(self, view: View, draw: Draw) -> View:
+        given = view["pixels"].untyped_storage().data_ptr()
         for step in self.steps:
-            view = step(view, draw)
+            if isinstance(step, Jitter | Grey | Solarise):
+                view = step(view, draw, own=view["pixels"].untyped_storage().data_ptr() != given)
+            else:
+                view = step(view, draw)
         return view
 
     def describe(self, channels: int = 3) -> str:

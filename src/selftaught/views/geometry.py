@@ -56,9 +56,9 @@ def as_float(pixels: Tensor) -> Tensor:
     return pixels if pixels.is_floating_point() else pixels.float().div_(255)
 
 
-def channels_last(pixels: Tensor) -> np.ndarray:
-    """(B, C, H, W) on the processor as a contiguous (B, H, W, C) array: a view of a packed store's rows, else a copy."""
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+def channels_last(pixels: Tensor) -> Tensor:
+    """(B, C, H, W) as contiguous (B, H, W, C): the same memory for rows of a packed store and for views, else a copy."""
+    return pixels.permute(0, 2, 3, 1).contiguous()
 
 
 def compiled(pixels: Tensor) -> bool:
@@ -103,7 +103,9 @@ def resized_crop(
         mirror = np.zeros(rows, bool) if flip is None else flip.numpy()
         window = boxes.contiguous().numpy()
         unit = np.float32(1 if pixels.is_floating_point() else 1 / 255)
-        kernels.over_rows(kernels.resized_crop, out.numpy(), channels_last(pixels), window, mirror, antialias, unit)
+        kernels.over_rows(
+            kernels.resized_crop, out.numpy(), channels_last(pixels).numpy(), window, mirror, antialias, unit
+        )
         return out.permute(0, 3, 1, 2)
     pixels = as_float(pixels)
     box = boxes.to(pixels.dtype)

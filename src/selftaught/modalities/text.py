@@ -1,0 +1,259 @@
+"""Text: rows of token ids, from a tokenizer that is trained on the corpus itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from .. import nets
+from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestError, Target, Transform, View, random
+from ..data.bad import Bad
+from ..data.source import Source
+from ..views.text import MARKS, PAD, Excerpt, mask_tokens
+from . import Guess, _tokenizer
+from ._sentences import sentences
+
+SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 1 << 24
+"""What the tokenizer is trained on at most: rows, evenly spread, and bytes of UTF-8."""
+CONTEXTS = (16, 128)
+"""The shortest and longest context that is chosen without being asked for."""
+BAG = 4096
+"""Dimensions of the raw-input control at most."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Byte-level BPE ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
+
+    name: ClassVar[str] = "text"
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target"})
+    ragged: ClassVar[bool] = True
+    shape: ClassVar[None] = None
+    longest: ClassVar[int] = 1 << 16
+    method: ClassVar[str] = "masked-token"
+    method_reason: ClassVar[str] = "every text has words to predict, and no augmentation can change its meaning"
+
+    tokenizer: str
+    """tokenizer.json."""
+    context: int = 128
+    """Tokens that an encoder sees of a row at once, marks included."""
+
+    @cached_property
+    def bpe(self) -> Tokenizer:
+        return _tokenizer.load(self.tokenizer)
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """Number of ids, marks included."""
+        return self.bpe.get_vocab_size()
+
+    @property
+    def dtype(self) -> str:
+        return "uint16" if self.vocabulary <= 1 << 16 else "uint32"
+
+    @classmethod
+    def sniff(cls, source: Source) -> Guess | None:
+        """The text column, the one with the longest texts where there are several."""
+        found = source.of_kind("text")
+        if not found:
+            return None
+        lengths = {c: np.mean([len(t) for t in _texts(source, c, 64)] or [0]) for c in found}
+        column = max(found, key=lambda c: lengths[c])
+        more = f", the longest of {', '.join(map(repr, found))}" if len(found) > 1 else ""
+        return Guess(column, 0.8, f"column {column!r} holds texts of {lengths[column]:.0f} characters{more}")
+
+    @classmethod
+    def fit(cls, source: Source, column: str, *, size: int | None = None, memory: int | None = None) -> Self:
+        """Trains the tokenizer on a sample; `size` is the context in tokens, else it covers 95 % of the sample, up to 128.
+
+        `memory` bytes bound the sample.  DataError where the column holds no text."""
+        budget = min(SAMPLE_BYTES, memory // 8) if memory else SAMPLE_BYTES
+        texts, held = [], 0
+        for text in _texts(source, column, SAMPLE_ROWS):
+            texts.append(text)
+            held += len(text.encode())
+            if held > budget:
+                break
+        if not texts:
+            raise DataError(f"The column {column!r} holds no text that can be read.", "Name another with --column.")
+        if size is not None and size < 4:
+            raise RequestError(f"--size {size} is no context for text.", "Give at least 4 tokens; 128 is usual.")
+        fitted = cls(_tokenizer.train(texts, vocabulary_for(held / len(texts) * source.rows)), size or CONTEXTS[1])
+        if size is None:
+            lengths = [len(e) for e in fitted.bpe.encode_batch_fast(texts[:2000], add_special_tokens=False)]
+            wanted = int(np.quantile(lengths, 0.95)) + 2
+            fitted = cls(fitted.tokenizer, min(CONTEXTS[1], max(CONTEXTS[0], 8 * -(-wanted // 8))))
+        return fitted
+
+    def describe(self) -> str:
+        """One line in words."""
+        return f"byte-level BPE of {self.vocabulary} ids trained on this corpus; {self.context} tokens at a time"
+
+    def decode(self, payload: bytes | str) -> np.ndarray:
+        """(L,) ids of one text.  Bad where it is empty, or no UTF-8."""
+        return self._ids(self.bpe.encode(readable(payload)[: 16 * self.longest], add_special_tokens=False).ids)
+
+    def decode_many(self, payloads: list) -> list[np.ndarray | Bad]:
+        """`decode` of many at once, on all cores; a Bad in the place of a text that cannot be read."""
+        texts: list[str | Bad] = []
+        for payload in payloads:
+            try:
+                texts.append(readable(payload)[: 16 * self.longest])
+            except Bad as bad:
+                texts.append(bad)
+        good = [t for t in texts if isinstance(t, str)]
+        encoded = iter(self.bpe.encode_batch_fast(good, add_special_tokens=False))
+        return [t if isinstance(t, Bad) else self._ids(next(encoded).ids) for t in texts]
+
+    def _ids(self, ids: list[int]) -> np.ndarray:
+        return np.array(ids[: self.longest], self.dtype)
+
+    def text_of(self, ids: np.ndarray | Tensor | list[int]) -> str:
+        """The text of one row's ids; marks are left out."""
+        return self.bpe.decode([int(i) for i in ids if int(i) >= len(MARKS)])
+
+    def notes(self, lengths: np.ndarray) -> list[str]:
+        """Sentences to be said of stored rows of these `lengths` (N,)."""
+        cut, beyond = int((lengths >= self.longest).sum()), int((lengths > self.context - 2).sum())
+        said = [f"{cut} texts reach {self.longest} tokens: only their beginning is kept"] * bool(cut)
+        if beyond:
+            said.append(
+                f"{beyond} of {len(lengths)} texts are longer than the context of {self.context} tokens: training sees another "
+                "excerpt each time, evaluation their beginning (--size changes the context)"
+            )
+        return said
+
+    def collate(self, rows: np.ndarray | Ragged) -> View:
+        """ids (B, L) int64, padded to the longest row, and valid (B, L) bool; no marks yet: views put them."""
+        if isinstance(rows, Ragged):
+            ids, valid = Ragged(rows.values.long(), rows.offsets).pad(PAD)
+        else:
+            ids = torch.from_numpy(rows.astype(np.int64))
+            valid = torch.ones_like(ids, dtype=torch.bool)
+        return View(self.name, parts={"ids": ids, "valid": valid})
+
+    def plain(self, facts: Facts | None = None) -> Transform:
+        """The beginning of each text, between marks."""
+        return Excerpt(self.context, head=True)
+
+    def mild(self, facts: Facts | None = None) -> Transform:
+        """As much as the context holds, from anywhere in longer texts."""
+        return Excerpt(self.context)
+
+    def augment(self, facts: Facts | None = None) -> Transform:
+        """Half to all of a text, with some tokens deleted and some neighbours exchanged."""
+        return Excerpt(self.context, (0.5, 1.0), delete=0.1, swap=0.1)
+
+    def local(self, facts: Facts | None = None) -> Transform:
+        """A fifth to a half of a text."""
+        return Excerpt(max(8, self.context // 2), (0.2, 0.5), delete=0.1, swap=0.1)
+
+    def corrupt(self, view: View, chosen: Tensor, grid: tuple[int, ...] | None, draw: Draw) -> View:
+        """`chosen` (B, L) tokens replaced 80/10/10 by the mask, a random token, themselves; marks stay."""
+        return view.with_parts(ids=mask_tokens(view["ids"], chosen, self.vocabulary, draw))
+
+    def target(self, view: View, grid: tuple[int, ...] | None) -> Target:
+        """The ids themselves, wherever there are any."""
+        return Target("class", view["ids"], view["valid"], classes=self.vocabulary)
+
+    def encoder(self, facts: Facts, needs: frozenset[str], name: str | None = None, **options) -> Encoder:
+        """A text transformer: for less than ten minutes on a CPU, for longer, or for a GPU; or the encoder `name`."""
+        kind, given = nets.parse(name) if name else ("text-transformer", {})
+        if kind in nets.LOADED:
+            built = nets.build(kind, **given, **options)
+        else:
+            sizes: dict = {}
+            if name is None:
+                short = facts.minutes is not None and facts.minutes < 10
+                width, depth, heads = (128, 3, 2) if short else (192, 4, 3)
+                width, depth, heads = (384, 6, 6) if facts.device != "cpu" else (width, depth, heads)
+                sizes = {"width": width, "depth": depth, "heads": heads}
+            if kind == "text-transformer":
+                sizes |= {"vocabulary": self.vocabulary, "context": self.context, "specials": len(MARKS)}
+            built = nets.build(kind, **{**sizes, **given, **options})
+        if built.modality != self.name:
+            raise RequestError(
+                f"The encoder {name!r} takes {built.modality}, not text.", "Leave --encoder out, or take text-transformer."
+            )
+        return built
+
+    def raw(self, view: View) -> Tensor:
+        """(B, D) float32: log(1 + count) of each token, L2-normalised; D is the vocabulary, hashed to 4096 where it is larger."""
+        ids, counted = view["ids"], view["valid"] & (view["ids"] >= len(MARKS))
+        if self.vocabulary > BAG:
+            ids = random.bits(random.key("bag of tokens"), ids) % BAG
+        bag = torch.zeros(len(ids), min(BAG, self.vocabulary), device=ids.device)
+        bag = bag.scatter_add(1, ids, counted.float()).log1p()
+        return bag / bag.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+    def config(self) -> dict:
+        """Plain data that says which modality this is; the tokenizer as its hash."""
+        digest = hashlib.sha256(self.tokenizer.encode()).hexdigest()
+        return {"name": self.name, "context": self.context, "vocabulary": self.vocabulary, "tokenizer": digest}
+
+    def save(self, folder: str | Path) -> None:
+        """Writes preprocessor.json and tokenizer.json, which transformers reads too (with split_special_tokens)."""
+        Path(folder, "tokenizer.json").write_text(self.tokenizer, "utf-8")
+        Path(folder, "preprocessor.json").write_text(json.dumps(self.config(), indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """What `save` wrote; ModelError where the files are missing, broken or of two minds."""
+        try:
+            held = json.loads(Path(folder, "preprocessor.json").read_text("utf-8"))
+            found = cls(Path(folder, "tokenizer.json").read_text("utf-8"), int(held["context"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelError(f"{str(folder)!r} holds no text preprocessor: {error}.", "Save the encoder again.") from None
+        if found.config() != held or not 4 <= found.context <= found.longest:
+            raise ModelError(
+                f"preprocessor.json and tokenizer.json in {str(folder)!r} do not belong together.", "Save the encoder again."
+            )
+        return found
+
+    @classmethod
+    def toy(cls, rows: int, seed: int) -> tuple[list[str], dict[str, np.ndarray]]:
+        """Texts of a small grammar; factors topic, tense, sentiment, number (int64)."""
+        return sentences(rows, seed)
+
+
+def vocabulary_for(size: float) -> int:
+    """Ids for a corpus of `size` bytes: 2,048 below 1 MB, twice as many for every ten times more, 32,768 at most.
+
+    Small vocabularies suit small corpora: each token is seen often, and a head's cost grows with their number."""
+    steps = int(np.clip(np.ceil(np.log10(max(size, 1) / 1e6)), 0, 4))
+    return 2048 << steps
+
+
+def readable(payload) -> str:
+    """The payload as text; Bad where it is none: not UTF-8, lone surrogates, nothing but space."""
+    try:
+        if isinstance(payload, bytes):
+            payload = payload.decode("utf-8")
+        elif isinstance(payload, str):
+            payload.encode("utf-8")
+    except UnicodeError as error:
+        raise Bad(f"not UTF-8: {error.reason} at {error.start}") from None
+    if not isinstance(payload, str):
+        raise Bad(f"not text: a {type(payload).__name__}")
+    if not payload.strip():
+        raise Bad("empty text")
+    return payload
+
+
+def _texts(source: Source, column: str, count: int) -> Iterator[str]:
+    """The readable ones of `count` rows, spread evenly over the source."""
+    for payload in source.payloads(column, np.unique(np.linspace(0, source.rows - 1, min(count, source.rows)).astype(np.int64))):
+        try:
+            yield readable(payload)
+        except Bad:
+            continue

@@ -1,0 +1,132 @@
+"""Models of transformers from a folder that nobody vouches for, or from the hub by name."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ..core import ModelError, RequestError
+from . import files, store
+from .architecture import Plan, plan, settings_of
+from .borrowed import Borrowed
+from .tensors import TensorFile, check_room
+
+INDEX, PROCESSOR = "model.safetensors.index.json", "preprocessor_config.json"
+WANTED = ("config.json", PROCESSOR, "model.safetensors", INDEX, "model-*.safetensors")
+SPARE = 1 << 27
+"""Elements that a file may hold beyond four times the network: heads and poolers that are not taken."""
+
+
+def from_transformers(
+    source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean"] = "auto"
+) -> Borrowed:
+    """The encoder of a folder in transformers' format, or of a hub name, in eval mode.
+
+    A hub name is looked up in the local cache; `download` allows the network (never under HF_HUB_OFFLINE).  `weights=False`
+    takes the architecture alone, with fresh parameters.  The folder is untrusted: safetensors only, no links, no code, the
+    config on an allow-list (see scrub).  Mean, std and size are read from preprocessor_config.json.
+    """
+    folder, root = (Path(source), None) if os.path.lexists(source) else _snapshot(source, download)
+    unsafe = files.pickles(folder)
+    config = files.read_json(folder, "config.json", root=root)
+    if config.get("format") == store.FORMAT:
+        raise ModelError(f"{source!r} was saved by selftaught.", f"Write --encoder {source} without 'transformers:'.")
+    architecture = settings_of(config)
+    options = {"architecture": architecture, "pooling": pooling, **_preprocessing(folder, root, plan(architecture))}
+    if not weights:
+        return Borrowed(**options)
+    names = _shards(folder, root, unsafe)
+    with ExitStack() as opened, torch.random.fork_rng(devices=[]):
+        shards = [opened.enter_context(TensorFile(folder, name, root=root)) for name in names]
+        _check_shards(shards, plan(architecture))
+        encoder = Borrowed(**options)
+        encoder.take_weights({name: tensor for shard in shards for name, tensor in shard.tensors()})
+    return encoder.eval()
+
+
+def _snapshot(name: str, download: bool) -> tuple[Path, Path]:
+    """The hub cache's folder of a model, and the folder inside which its links must end."""
+    if not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", name):
+        raise RequestError(
+            f"{name!r} is neither a folder nor the name of a model.", "Names look like facebook/dinov2-small."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        path = Path(snapshot_download(name, allow_patterns=list(WANTED), local_files_only=not download))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        remedy = "Check the name and the network." if download else "Allow the download (--download), or give a folder."
+        raise RequestError(
+            f"{name!r} is no folder here and no model in the local cache: {str(error)[:200]}", remedy
+        ) from error
+    return path, path.parents[1]
+
+
+def _shards(folder: Path, root: Path | None, unsafe: list[str]) -> list[str]:
+    """Names of the safetensors files with the weights."""
+    if os.path.lexists(folder / "model.safetensors"):
+        return ["model.safetensors"]
+    if not os.path.lexists(folder / INDEX):
+        said = f"only {', '.join(unsafe[:3])}, which can run code when read" if unsafe else "no weights"
+        raise ModelError(
+            f"{str(folder)!r} holds {said}; model.safetensors is wanted.",
+            "Convert the weights to safetensors where you trust them.",
+        )
+    table = files.read_json(folder, INDEX, root=root).get("weight_map")
+    names = sorted({str(v) for v in table.values()}) if isinstance(table, dict) else []
+    if not names or len(names) > 256 or not all(re.fullmatch(r"[\w-]+(\.[\w-]+)*\.safetensors", n) for n in names):
+        raise ModelError(f"{INDEX!r} lists no safetensors files of this folder.", f"It lists {str(names[:2])[:120]}.")
+    return names
+
+
+def _check_shards(shards: list[TensorFile], wanted: Plan) -> None:
+    """Judges the headers before a tensor is read: not far more than the network, floats, no weight of another shape."""
+    held: dict[str, set[tuple[int, ...]]] = {}
+    count = 0
+    for shard in shards:
+        for name, entry in shard.entries.items():
+            count += entry.numel
+            steps = name.split(".")
+            for i in range(max(0, len(steps) - 12), len(steps)):
+                held.setdefault(".".join(steps[i:]), set()).add(entry.shape)
+    need = sum(math.prod(shape) for shape in wanted.shapes.values())
+    if count > 4 * need + SPARE:
+        raise ModelError(
+            f"The folder holds {count:,} weights; its config describes {need:,}.",
+            "Refused: they do not belong together.",
+        )
+    check_room(shards)
+    for name, shape in wanted.shapes.items():
+        if name in held and shape not in held[name]:
+            raise ModelError(f"The weight {name!r} is of shape {min(held[name])}; the config asks for {shape}.")
+
+
+def _preprocessing(folder: Path, root: Path | None, wanted: Plan) -> dict:
+    """mean, std and image_size of preprocessor_config.json; ImageNet's mean and std where there is none."""
+    given = files.read_json(folder, PROCESSOR, root=root) if os.path.lexists(folder / PROCESSOR) else {}
+    out: dict = {"image_size": wanted.size[0]}
+    if given.get("do_normalize", True) is False:
+        return out | {"mean": (0.0,), "std": (1.0,)}
+    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
+        values = given.get(theirs)
+        if values is None:
+            continue
+        values = values if isinstance(values, list) else [values]
+        number = lambda v: isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e4  # noqa: E731
+        if (
+            len(values) not in (1, wanted.channels)
+            or not all(map(number, values))
+            or (ours == "std" and min(values) <= 0)
+        ):
+            raise ModelError(
+                f"{PROCESSOR!r}: {theirs} = {str(values)[:80]} is no {ours} of {wanted.channels} channels."
+            )
+        out[ours] = tuple(float(v) for v in values)
+    return out

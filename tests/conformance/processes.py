@@ -1,0 +1,75 @@
+"""What each of two gloo processes does for test_two_processes.py: every method on its half of the batch, and the collectives."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as td
+from safetensors.torch import save_file
+from torch.nn.parallel import DistributedDataParallel
+
+from selftaught.core import Batch, dist
+from selftaught.nets.norm import BatchNorm1d
+
+from .cases import Case, cases
+
+
+def half(batch: Batch, rank: int, world: int) -> Batch:
+    """The rank's contiguous slice of a batch."""
+    rows = torch.arange(len(batch)).chunk(world)[rank]
+    return replace(batch, views=[v.take(rows) for v in batch.views], index=batch.index[rows])
+
+
+def tensors(loss: torch.Tensor, method: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The loss, every gradient and every statistic, by name."""
+    found = {"loss": loss.detach().clone().reshape(1)}
+    found |= {f"grad.{n}": p.grad.clone() for n, p in method.named_parameters() if p.grad is not None}
+    return found | {f"buffer.{n}": b.clone().contiguous() for n, b in method.named_buffers() if b.is_floating_point()}
+
+
+def one_step(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:
+    method, batch = case.make()
+    model = DistributedDataParallel(method, broadcast_buffers=False)
+    for _ in range(2):  # the second forward raises where the first left a parameter without gradient
+        method.zero_grad()
+        outputs = model(half(batch, rank, world))
+        outputs["loss"].backward()
+    return tensors(dist.total(outputs["loss"]) / world, method)
+
+
+def collectives(rank: int, world: int) -> dict[str, torch.Tensor]:
+    """Each collective with the sum of all ranks' losses as the objective, so that gradients can be compared with one process."""
+    whole = torch.arange(12.0, dtype=torch.float64).view(6, 2) / 7
+    weight = (torch.arange(6.0, dtype=torch.float64) + 1)[:, None]
+    mine = whole.chunk(world)[rank].clone().requires_grad_()
+    found = {}
+    # every rank's loss reads all rows, weighted by its own rank: the adjoint must add both up
+    ((rank + 1) * weight * dist.gather_rows(mine) ** 2).sum().backward()
+    found["gather"] = mine.grad.clone()
+    mine.grad = None
+    ((rank + 1) * dist.sum_all(mine.sum(0)) ** 2).sum().backward()
+    found["sum"] = mine.grad.clone()
+    found["total"] = dist.total(mine.detach().sum(0))
+    found["gathered"] = dist.gather_rows(mine.detach())
+    found["word"] = torch.tensor([float(dist.broadcast_object({"steps": 7 + rank})["steps"])])
+    norm = BatchNorm1d(2).double()
+    norm(mine.detach())
+    found["mean"] = norm.running_mean.clone()
+    dist.barrier()
+    return {k: v.contiguous() for k, v in found.items()}
+
+
+def run(rank: int, world: int, folder: str) -> None:
+    """One process: writes what it found to folder/RANK.NAME.safetensors."""
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # its successor is younger than torch 2.8
+    torch.set_num_threads(1)
+    home = Path(folder)
+    td.init_process_group("gloo", init_method=f"file://{home}/store", rank=rank, world_size=world)
+    try:
+        save_file(collectives(rank, world), home / f"{rank}.collectives.safetensors")
+        for case in cases():
+            save_file(one_step(case, rank, world), home / f"{rank}.{case.name}.safetensors")
+    finally:
+        td.destroy_process_group()

@@ -1,0 +1,54 @@
+"""Two gloo processes give one process's loss, gradients and statistics, for every method: one start serves all of them."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from .cases import cases
+from .processes import run, tensors
+
+WORLD = 2
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """{name: [tensors of each rank]}"""
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(run, args=(WORLD, str(folder)), nprocs=WORLD)
+    names = [path.name.split(".", 1)[1] for path in folder.glob("0.*.safetensors")]
+    return {n.removesuffix(".safetensors"): [load_file(folder / f"{r}.{n}") for r in range(WORLD)] for n in names}
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
+def test_two_processes_are_one(case, found):
+    method, batch = case.make()
+    for _ in range(2):
+        method.zero_grad()
+        outputs = method(batch)
+        outputs["loss"].backward()
+    wanted = tensors(outputs["loss"], method)
+    for rank in range(WORLD):
+        assert found[case.name][rank].keys() == wanted.keys()
+        for name, value in wanted.items():
+            difference = (found[case.name][rank][name] - value).abs().max() / (1 + value.abs().max())
+            assert difference < 1e-9, (name, rank, float(difference))
+
+
+def test_gather_brings_back_every_ranks_gradient(found):
+    whole = (torch.arange(12.0, dtype=torch.float64).view(6, 2) / 7).requires_grad_()
+    weight = (torch.arange(6.0, dtype=torch.float64) + 1)[:, None]
+    (3 * weight * whole**2).sum().backward()
+    ours = [f["gather"] for f in found["collectives"]]
+    torch.testing.assert_close(torch.cat(ours), whole.grad, rtol=0, atol=1e-12)
+    for rank in found["collectives"]:
+        torch.testing.assert_close(rank["gathered"], whole.detach())
+
+
+def test_sum_brings_back_every_ranks_gradient(found):
+    whole = (torch.arange(12.0, dtype=torch.float64).view(6, 2) / 7).requires_grad_()
+    (3 * whole.sum(0) ** 2).sum().backward()
+    torch.testing.assert_close(torch.cat([f["sum"] for f in found["collectives"]]), whole.grad, rtol=0, atol=1e-12)
+    for rank in found["collectives"]:
+        torch.testing.assert_close(rank["total"], whole.detach().sum(0))
+        assert float(rank["word"]) == 7  # rank 0's
+        torch.testing.assert_close(rank["mean"], 0.1 * whole.detach().mean(0))
