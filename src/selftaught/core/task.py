@@ -42,28 +42,28 @@ class Task:
         """The mean over the batch, in fp32."""
         raise NotImplementedError
 
+    def encode(self, targets: np.ndarray) -> np.ndarray:
+        """What a least-squares or softmax read-out is fitted to: the targets, or a standardised copy."""
+        return targets
+
     def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """(N,) predicted targets."""
+        """(N,) predicted targets of the head's outputs."""
         raise NotImplementedError
 
-    def items(self, outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def items(self, guesses: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(numerator (N,), denominator (N,)) of which `metric` is the ratio of sums: what a paired bootstrap resamples.
 
-        The denominator depends on the targets alone, so that two models share it.
+        `guesses` are predicted targets.  The denominator depends on the targets alone, so that two models share it.
         """
         raise NotImplementedError
 
-    def metrics(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    def metrics(self, guesses: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Every figure of this task, `metric` first."""
         raise NotImplementedError
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
-        """(N,) int64: what a split must keep in proportion (classes; bins of a number)."""
-        raise NotImplementedError
+    def draws(self, labels: Any, within: np.ndarray, budget: int, count: int, seed: int) -> list[np.ndarray]:
+        """`count` few-label draws of `budget` labels out of the places `within` of `labels` (data.Labels), in ascending order.
 
-    def draw(self, targets: np.ndarray, budget: int, key: int) -> np.ndarray:
-        """Positions of a few-label draw of `budget` labels, a pure function of (targets, budget, key), in ascending order.
-
-        A larger budget with the same key contains the smaller.
+        The split rule for few labels: a pure function of its arguments, equally long draws, each inside that of a larger budget.
         """
         raise NotImplementedError

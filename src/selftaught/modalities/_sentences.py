@@ -30,7 +30,11 @@ _FEELINGS = (
     (("gloomy", "dreadful", "bitter", "clumsy", "tired"), ("badly", "sadly", "in vain", "with regret")),
     (("cheerful", "splendid", "lovely", "clever", "happy"), ("well", "gladly", "with success", "with delight")),
 )
-_TIMES = (("yesterday", "last year", "long ago"), ("today", "every day", "at this hour"), ("tomorrow", "next year", "soon"))
+_TIMES = (
+    ("yesterday", "last year", "long ago"),
+    ("today", "every day", "at this hour"),
+    ("tomorrow", "next year", "soon"),
+)
 _PLURALS = {"fisherman": "fishermen"}
 
 

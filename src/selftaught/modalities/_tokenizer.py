@@ -27,7 +27,9 @@ def _empty() -> Tokenizer:
         [
             processors.ByteLevel(trim_offsets=True),  # without it a word's offsets would begin at the space before it
             processors.TemplateProcessing(
-                single=f"{begin} $A {end}", pair=f"{begin} $A {end} $B {end}", special_tokens=[(begin, BEGIN), (end, END)]
+                single=f"{begin} $A {end}",
+                pair=f"{begin} $A {end} $B {end}",
+                special_tokens=[(begin, BEGIN), (end, END)],
             ),
         ]
     )

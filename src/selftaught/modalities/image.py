@@ -162,7 +162,7 @@ class Image:
         What a method subtracts from each patch beyond that (MAE: its own mean and deviation) is the method's.
         """
         pixels = views.as_float(view["pixels"])
-        rows, channels, height, width = pixels.shape
+        rows, _, height, width = pixels.shape
         if height % grid[0] or width % grid[1]:
             raise ValueError(f"{height} x {width} pixels do not divide into a grid of {grid}")
         mean, std = (pixels.new_tensor(s)[:, None, None] for s in (self.mean, self.std))

@@ -15,9 +15,22 @@ import torch
 from torch import Tensor
 
 from .. import nets
-from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestError, Target, Transform, View
+from ..core import (
+    DataError,
+    Draw,
+    Encoder,
+    Facts,
+    ModelError,
+    Ragged,
+    RequestError,
+    Target,
+    Transform,
+    View,
+    module,
+)  # fmt: skip
 from ..data.bad import Bad
 from ..data.source import Source
+from ..nets import files
 from ..nets.series import observed, row_level, to_patches
 from ..views.series import Window, fill_gaps, resample
 from . import Guess
@@ -59,6 +72,13 @@ class Series:
     std: tuple[float, ...] = (1.0,)
     """Of each channel."""
 
+    def __post_init__(self):
+        numbers = (self.channels, self.context, self.patch, self.typical)
+        if not all(0 < n <= ROW_VALUES for n in numbers):
+            raise ValueError(f"channels, context, patch and typical length {numbers} do not describe series")
+        if any(len(v) not in (1, self.channels) for v in (self.mean, self.std)) or min(self.std) <= 0:
+            raise ValueError(f"mean and std need {self.channels} numbers, and std positive ones")
+
     @classmethod
     def sniff(cls, source: Source) -> Guess | None:
         """The first column of lists or arrays of numbers."""
@@ -71,7 +91,7 @@ class Series:
     @classmethod
     def fit(cls, source: Source, column: str, *, size: int | None = None, memory: int | None = None) -> Self:
         """Channels, their order, patch, mean and deviation from a sample; `size` is the context in steps, else it covers 95 %
-        of the sample's lengths, up to 2048.
+        of the sample (all, where none is over twice as long), up to 2048.
 
         Of two axes the one that is the same in every row is the channels; where both are, the shorter; where they are equal,
         the second.  DataError where there is no series, or no axis is the same."""
@@ -84,11 +104,12 @@ class Series:
         fitted = cls(channels, first)
         taken = [row for row in map(fitted._oriented, rows) if not isinstance(row, Bad)]
         lengths = np.array([len(row) for row in taken])
-        context = size or int(min(LONGEST_CONTEXT, np.quantile(lengths, 0.95)))
+        usual, most = np.quantile(lengths, 0.95), lengths.max()
+        context = size or int(min(LONGEST_CONTEXT, most if most <= 2 * usual else usual))
         values = np.concatenate(taken).astype(np.float64)
         values[~np.isfinite(values)] = np.nan
         mean, std = _moments(values)
-        return cls(channels, first, context, patch_for(context), int(np.median(lengths)), mean, std)
+        return cls(channels, first, context, patch_for(min(context, usual)), int(np.median(lengths)), mean, std)
 
     def describe(self) -> str:
         """One line in words."""
@@ -172,7 +193,9 @@ class Series:
         filled, seen = observed(view)
         wanted = -(-filled.shape[2] // self.patch)
         if grid is not None and grid != (wanted,):
-            raise ValueError(f"an encoder with a grid of {grid} does not cut {filled.shape[2]} steps into {wanted} patches")
+            raise ValueError(
+                f"an encoder with a grid of {grid} does not cut {filled.shape[2]} steps into {wanted} patches"
+            )
         shift, scale = (filled.new_tensor(v)[:, None] for v in (self.mean, self.std))
         x = (filled - shift) / scale
         mean, deviation = row_level(x, seen)
@@ -232,18 +255,16 @@ class Series:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """What `save` wrote; ModelError where the file is missing or broken."""
+        """What `save` wrote; ModelError where the file is missing, broken or for another kind of data."""
+        held = files.read_json(Path(folder), "preprocessor.json")
+        if held.pop("name", None) != cls.name:
+            raise ModelError(f"{str(folder)!r} holds no preprocessor of series.", "Save the encoder again.")
         try:
-            held = json.loads(Path(folder, "preprocessor.json").read_text("utf-8"))
-            found = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k != "name"})
-            numbers = (found.channels, found.context, found.patch, found.typical)
-            sound = all(type(n) is int and 0 < n <= ROW_VALUES for n in numbers) and type(found.channels_first) is bool
-            sound = sound and all(len(v) == found.channels and all(map(math.isfinite, v)) for v in (found.mean, found.std))
-            if not sound or held["name"] != cls.name or min(found.std) <= 0:
-                raise ValueError("its numbers do not describe series")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{str(folder)!r} holds no series preprocessor: {error}.", "Save the encoder again.") from None
-        return found
+            return module.build(cls, held, "the preprocessor of series")
+        except (RequestError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"preprocessor.json in {str(folder)!r} is broken: {error}", "Save the encoder again."
+            ) from None
 
     @classmethod
     def toy(cls, rows: int, seed: int) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
@@ -282,9 +303,9 @@ def layout(shapes: list[tuple[int, ...]], column: str) -> tuple[int, bool]:
     )
 
 
-def patch_for(context: int) -> int:
+def patch_for(length: float) -> int:
     """Steps in a token, a power of two, for about 40 tokens a row."""
-    return 1 << max(0, round(math.log2(max(1, context / 40))))
+    return 1 << max(0, round(math.log2(max(1, length / 40))))
 
 
 def _moments(values: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -19,6 +19,7 @@ from .. import nets
 from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestError, Target, Transform, View, random
 from ..data.bad import Bad
 from ..data.source import Source
+from ..nets import files
 from ..views.text import MARKS, PAD, Excerpt, mask_tokens
 from . import Guess, _tokenizer
 from ._sentences import sentences
@@ -74,7 +75,8 @@ class Text:
 
     @classmethod
     def fit(cls, source: Source, column: str, *, size: int | None = None, memory: int | None = None) -> Self:
-        """Trains the tokenizer on a sample; `size` is the context in tokens, else it covers 95 % of the sample, up to 128.
+        """Trains the tokenizer on a sample; `size` is the context in tokens, else it covers 95 % of the sample (all, where none is over
+        twice as long), up to 128.
 
         `memory` bytes bound the sample.  DataError where the column holds no text."""
         budget = min(SAMPLE_BYTES, memory // 8) if memory else SAMPLE_BYTES
@@ -91,7 +93,8 @@ class Text:
         fitted = cls(_tokenizer.train(texts, vocabulary_for(held / len(texts) * source.rows)), size or CONTEXTS[1])
         if size is None:
             lengths = [len(e) for e in fitted.bpe.encode_batch_fast(texts[:2000], add_special_tokens=False)]
-            wanted = int(np.quantile(lengths, 0.95)) + 2
+            usual, most = np.quantile(lengths, 0.95), max(lengths)
+            wanted = int(most if most <= 2 * usual else usual) + 2
             fitted = cls(fitted.tokenizer, min(CONTEXTS[1], max(CONTEXTS[0], 8 * -(-wanted // 8))))
         return fitted
 
@@ -183,7 +186,8 @@ class Text:
             built = nets.build(kind, **{**sizes, **given, **options})
         if built.modality != self.name:
             raise RequestError(
-                f"The encoder {name!r} takes {built.modality}, not text.", "Leave --encoder out, or take text-transformer."
+                f"The encoder {name!r} takes {built.modality}, not text.",
+                "Leave --encoder out, or take text-transformer.",
             )
         return built
 
@@ -209,14 +213,21 @@ class Text:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """What `save` wrote; ModelError where the files are missing, broken or of two minds."""
+        held = files.read_json(Path(folder), "preprocessor.json")
         try:
-            held = json.loads(Path(folder, "preprocessor.json").read_text("utf-8"))
-            found = cls(Path(folder, "tokenizer.json").read_text("utf-8"), int(held["context"]))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ModelError(f"{str(folder)!r} holds no text preprocessor: {error}.", "Save the encoder again.") from None
-        if found.config() != held or not 4 <= found.context <= found.longest:
+            text = files.read_bytes(Path(folder), "tokenizer.json").decode("utf-8")
+        except UnicodeDecodeError as error:
             raise ModelError(
-                f"preprocessor.json and tokenizer.json in {str(folder)!r} do not belong together.", "Save the encoder again."
+                f"tokenizer.json in {str(folder)!r} is no UTF-8: {error.reason}.", "Save it again."
+            ) from None
+        context = held.get("context")
+        if type(context) is not int or not 4 <= context <= cls.longest:
+            raise ModelError(f"preprocessor.json in {str(folder)!r} has no context but {context!r}.", "Save it again.")
+        found = cls(text, context)
+        if found.config() != held:
+            raise ModelError(
+                f"preprocessor.json and tokenizer.json in {str(folder)!r} do not belong together.",
+                "Save the encoder again.",
             )
         return found
 
@@ -252,7 +263,9 @@ def readable(payload) -> str:
 
 def _texts(source: Source, column: str, count: int) -> Iterator[str]:
     """The readable ones of `count` rows, spread evenly over the source."""
-    for payload in source.payloads(column, np.unique(np.linspace(0, source.rows - 1, min(count, source.rows)).astype(np.int64))):
+    for payload in source.payloads(
+        column, np.unique(np.linspace(0, source.rows - 1, min(count, source.rows)).astype(np.int64))
+    ):
         try:
             yield readable(payload)
         except Bad:

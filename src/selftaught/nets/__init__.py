@@ -22,6 +22,7 @@ KINDS = {
     "series-transformer": "selftaught.nets.series:SeriesTransformer",
     "series-conv": "selftaught.nets.series:SeriesConv",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
+    "borrowed-timm": "selftaught.nets.borrowed_timm:Timm",
 }
 """{kind: "module:Class"} of what `build` makes and a saved folder may name; the entry-point group `selftaught.nets` adds to it."""
 
@@ -123,13 +124,13 @@ def parse(name: str) -> tuple[str, dict]:
     if name in NAMES:
         kind, options = NAMES[name]
         return kind, dict(options)
-    if name in kinds() and name != "borrowed":
+    if name in kinds() and not name.startswith("borrowed"):
         return name, {}
     if re.search(r"[/\\.]", name) or Path(name).is_dir():
         return "run", {"folder": name}
     accepted = [
         *NAMES,
-        *(k for k in kinds() if k != "borrowed"),
+        *(k for k in kinds() if not k.startswith("borrowed")),
         "transformers:FOLDER_OR_NAME",
         "timm:NAME",
         "RUN_FOLDER",

@@ -32,7 +32,7 @@ def from_transformers(
     takes the architecture alone, with fresh parameters.  The folder is untrusted: safetensors only, no links, no code, the
     config on an allow-list (see scrub).  Mean, std and size are read from preprocessor_config.json.
     """
-    folder, root = (Path(source), None) if os.path.lexists(source) else _snapshot(source, download)
+    folder, root = (Path(source), None) if os.path.lexists(source) else snapshot(source, download)
     unsafe = files.pickles(folder)
     config = files.read_json(folder, "config.json", root=root)
     if config.get("format") == store.FORMAT:
@@ -50,7 +50,7 @@ def from_transformers(
     return encoder.eval()
 
 
-def _snapshot(name: str, download: bool) -> tuple[Path, Path]:
+def snapshot(name: str, download: bool) -> tuple[Path, Path]:
     """The hub cache's folder of a model, and the folder inside which its links must end."""
     if not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?", name):
         raise RequestError(

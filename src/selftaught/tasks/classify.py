@@ -10,8 +10,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import random
 from ..core.task import Task
+from ..data import splits
 
 
 class Classify(Task):
@@ -48,10 +48,9 @@ class Classify(Task):
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(1).astype(np.int64)
 
-    def items(self, outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        right = (self.predict(outputs) == targets).astype(np.float64)
+    def items(self, guesses: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         weight = self.weights(targets)
-        return weight * right, weight
+        return weight * (guesses == targets), weight
 
     def weights(self, targets: np.ndarray) -> np.ndarray:
         """(N,) what a row counts for: 1, or for balanced accuracy the inverse of its class's share (mean 1)."""
@@ -60,25 +59,23 @@ class Classify(Task):
         count = np.bincount(targets, minlength=self.outputs)
         return len(targets) / (np.count_nonzero(count) * count[targets])
 
-    def metrics(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        guess = self.predict(outputs)
-        hits = np.bincount(targets[guess == targets], minlength=self.outputs)
-        true, said = (np.bincount(x, minlength=self.outputs) for x in (targets, guess))
+    def metrics(self, guesses: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        hits = np.bincount(targets[guesses == targets], minlength=self.outputs)
+        true, said = (np.bincount(x, minlength=self.outputs) for x in (targets, guesses))
         seen = true > 0
         f1 = 2 * hits / np.maximum(true + said, 1)
         figures = {
-            "accuracy": float((guess == targets).mean()),
+            "accuracy": float((guesses == targets).mean()),
             "balanced accuracy": float((hits[seen] / true[seen]).mean()),
             "f1": float(f1[(true + said) > 0].mean()),
         }
         return {self.metric: figures[self.metric], **figures}
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
-        return targets.astype(np.int64)
-
-    def draw(self, targets: np.ndarray, budget: int, key: int) -> np.ndarray:
-        chosen = []
-        for c in range(self.outputs):
-            rows = np.flatnonzero(targets == c)
-            chosen.append(rows[random.permutation(random.key(key, "class", c), len(rows)).numpy()[:budget]])
-        return np.sort(np.concatenate(chosen))
+    def draws(self, labels, within: np.ndarray, budget: int, count: int, seed: int) -> list[np.ndarray]:
+        codes = labels.values[within]
+        many = np.bincount(codes, minlength=self.outputs)[codes] >= budget
+        scarce = within[~many]
+        if not many.any():
+            return [np.sort(scarce)] * count
+        drawn = splits.draws(labels, budget, count, seed, within=within[many])
+        return [np.sort(np.concatenate([rows, scarce])) for rows in drawn]

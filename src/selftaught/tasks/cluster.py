@@ -38,13 +38,10 @@ class Cluster(Task):
         """(N,) int64 cluster of each row of features (N, D)."""
         return measures.kmeans(features, self.k, seed=seed, restarts=self.restarts)
 
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs.astype(np.int64)
+    def items(self, guesses: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`guesses` are the clusters (N,) of `assign`."""
+        return (measures.matching(guesses, targets) == targets).astype(np.float64), np.ones(len(targets))
 
-    def items(self, outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`outputs` are the clusters (N,) of `assign`."""
-        return (measures.matching(outputs, targets) == targets).astype(np.float64), np.ones(len(targets))
-
-    def metrics(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """`outputs` are the clusters (N,) of `assign`."""
-        return measures.agreement(outputs, targets)
+    def metrics(self, guesses: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """`guesses` are the clusters (N,) of `assign`."""
+        return measures.agreement(guesses, targets)

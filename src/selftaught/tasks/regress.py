@@ -17,7 +17,7 @@ from ..core.task import Task
 class Regress(Task):
     """One number a row: linear head, squared error on standardised targets; R2, MAE and RMSE.
 
-    Split rule: ten bins of the number in proportion.  The budget of a few-label draw is the number of rows in all.
+    Split rule: tenths of the number in proportion.  The budget of a few-label draw is the number of rows in all.
     """
 
     version: ClassVar[int] = 1
@@ -29,8 +29,6 @@ class Regress(Task):
     """Standard deviation of the training targets."""
     metric: str = "r2"
     """What decides: R2 over the rows that are scored."""
-    bins: int = 10
-    """Bins that a split keeps in proportion."""
 
     @property
     def outputs(self) -> int:
@@ -44,29 +42,29 @@ class Regress(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(outputs.device.type, enabled=False):
-            wanted = (targets.double() - self.mean) / self.scale  # in fp64 first: a large mean would eat the digits
+            wanted = (targets.double() - self.mean) / self.scale  # fp64 first: a large mean would eat the digits
             return F.mse_loss(outputs.float()[:, 0], wanted.float())
+
+    def encode(self, targets: np.ndarray) -> np.ndarray:
+        return (targets - self.mean) / self.scale
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         return np.asarray(outputs, dtype=np.float64)[:, 0] * self.scale + self.mean
 
-    def items(self, outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def items(self, guesses: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         spread = (targets - targets.mean()) ** 2
-        return spread - (targets - self.predict(outputs)) ** 2, spread
+        return spread - (targets - guesses) ** 2, spread
 
-    def metrics(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        gained, spread = self.items(outputs, targets)
-        error = targets - self.predict(outputs)
+    def metrics(self, guesses: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        gained, spread = self.items(guesses, targets)
+        error = targets - guesses
         return {
             "r2": float(gained.sum() / spread.sum()) if spread.sum() else 0.0,
             "mae": float(np.abs(error).mean()),
             "rmse": float(np.sqrt((error**2).mean())),
         }
 
-    def strata(self, targets: np.ndarray) -> np.ndarray:
-        edges = np.quantile(targets, np.linspace(0, 1, self.bins + 1)[1:-1])
-        return np.searchsorted(np.unique(edges), targets, side="right").astype(np.int64)
-
-    def draw(self, targets: np.ndarray, budget: int, key: int) -> np.ndarray:
-        order = random.permutation(random.key(key, "rows"), len(targets)).numpy()
-        return np.sort(order[:budget])
+    def draws(self, labels, within: np.ndarray, budget: int, count: int, seed: int) -> list[np.ndarray]:
+        rows = torch.from_numpy(np.ascontiguousarray(within))
+        keys = (random.key(seed, "draw of numbers", k) for k in range(count))
+        return [np.sort(within[torch.argsort(random.bits(key, rows), stable=True)[:budget].numpy()]) for key in keys]

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ _WORTH_A_THREAD = 1 << 17  # elements of output below which handing work to anot
 
 def compiled(function: Callable) -> Callable:
     """`function` compiled without the interpreter's lock; kept on disk where any cache folder can be written."""
-    options = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # numba found no folder to write to: compile anew in each process

@@ -94,8 +94,9 @@ def block_masks(
     """Exactly round(ratio x N) tokens of the grid dropped in each row, as a union of random rectangles.
 
     Rectangles of a quarter to all of the wanted area are laid one after another until there are enough tokens; of the
-    last one only as many as are missing, in reading order (Bao et al. 2022, BEiT, blockwise masking; Zhou et al. 2022,
-    iBOT).  Should `blocks` rectangles not suffice, single tokens fill up.
+    last one only as many as are missing, in reading order or against it (Bao et al. 2022, BEiT, blockwise masking; Zhou
+    et al. 2022, iBOT).  Should `blocks` rectangles not suffice, single tokens fill up.  As in BEiT, rectangles lie inside
+    the grid, so that its corners are hidden less often than its middle.
     """
     n = grid[0] * grid[1]
     count = count_of(ratio, n)
@@ -103,6 +104,8 @@ def block_masks(
     inside, _ = rectangles(draw, grid, blocks, scale=(share / 4, share), aspect=aspect, purpose=purpose)
     number = torch.arange(blocks, device=inside.device)[:, None]
     first = torch.where(inside, number, blocks).amin(1)  # (B, N): which rectangle covered the token first
-    place = torch.arange(n, device=inside.device)
-    single = torch.argsort(draw.uniform(f"{purpose} single", n), dim=1, stable=True)
+    chance = draw.uniform(f"{purpose} order", n + 1)
+    forward = torch.arange(n, device=inside.device)
+    place = torch.where(chance[:, :1] < 0.5, forward, n - 1 - forward)
+    single = torch.argsort(chance[:, 1:], dim=1, stable=True)
     return _divide(first * n + torch.where(first == blocks, single, place), count)

@@ -66,7 +66,13 @@ class Window:
     def describe(self) -> str:
         """One line in words."""
         low, high = self.share
-        what = "the beginning" if self.head else "a stretch" if low == high == 1 else f"a stretch of {low:.0%} to {high:.0%}"
+        what = (
+            "the beginning"
+            if self.head
+            else "a stretch"
+            if low == high == 1
+            else f"a stretch of {low:.0%} to {high:.0%}"
+        )
         more = [f"scaled by about {self.scale:.0%}"] * bool(self.scale)
         more += [f"noise of {self.jitter:.0%} of the deviation"] * bool(self.jitter)
         more += [f"{self.drop:.0%} of the channels missing"] * bool(self.drop)

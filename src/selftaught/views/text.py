@@ -78,7 +78,7 @@ def without(ids: Tensor, inside: Tensor, gone: Tensor, number: Tensor) -> tuple[
     """The rows without their `gone` tokens, closed up; the token with the highest `number` stays in any case."""
     best = number.masked_fill(~inside, -1).argmax(1, keepdim=True)
     stays = inside & ~gone.scatter(1, best, False)
-    order = (~stays).long().argsort(1, stable=True)
+    order = torch.argsort((~stays).long(), dim=1, stable=True)
     count = stays.sum(1)
     width = int(count.max()) if len(count) else 0
     inside = torch.arange(width, device=ids.device) < count[:, None]
