@@ -71,9 +71,10 @@ class Representation(TransformerMixin, BaseEstimator):
                 epochs=self.epochs, steps=self.steps, seed=int(seed), device=self.device, options=self.options,
                 recipe=self.recipe, modality=self.modality or self._modality(rows),
             )  # fmt: skip
-            from . import modalities, nets
+            from . import modalities
+            from .nets import store
 
-            self.encoder_ = nets.store.load(done.run.encoder).encoder
+            self.encoder_ = store.load_encoder(done.run.encoder)
             self.modality_ = modalities.load(done.run.encoder)
             self.result_ = done.result
         return self

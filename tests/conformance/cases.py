@@ -15,7 +15,10 @@ from selftaught.data.opening import open_source
 ROWS, SEED, STEP, PROGRESS = 8, 3, 5, 0.5
 SIZES = {"image": 16, "text": 16, "series": 48}  # side, tokens, steps
 TINY = {
-    "image": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"widths": (8, 16), "blocks": (1, 1), "stem": 8}},
+    "image": {
+        "tokens": {"width": 16, "depth": 1, "heads": 2},
+        "plain": {"widths": (8, 16), "blocks": (1, 1), "stem": 8},
+    },
     "text": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 16, "depth": 1, "heads": 2}},
     "series": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 8, "depth": 2}},
 }
@@ -26,13 +29,16 @@ TINY = {
 class Case:
     method: str
     modality: str
+    given: tuple[tuple[str, Any], ...] = ()
+    """Options other than the defaults."""
 
     @property
     def name(self) -> str:
-        return f"{self.method}-{self.modality}"
+        return "-".join([self.method, self.modality, *(f"{k}={v}" for k, v in self.given)])
 
     def make(self, rows: int = ROWS, dtype: torch.dtype = torch.float64, **options) -> tuple[Method, Batch]:
         """A fresh method, set up and in train mode, and its views of the first rows of the toy set."""
+        options = {**dict(self.given), **options}
         modality, view = toy(self.modality, rows)
         cls = methods.find(self.method)
         facts = Facts(rows=rows, modality=modality, sample=view)

@@ -9,10 +9,26 @@ import torch.distributed as td
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from selftaught.core import Batch, dist
+from selftaught.core import Batch, RequestError, dist
 from selftaught.nets.norm import BatchNorm1d
+from selftaught.train.step import STEPS, check_accumulation
 
 from .cases import Case, cases
+
+
+def distributed() -> list[Case]:
+    """All cases, and options under which more could go wrong between processes."""
+    more = [("swav", "image", "resting", 0.9), ("simclr", "image", "copies", 3)]
+    more += [(method, modality, "norm", "layer") for method in ("simclr", "byol") for modality in ("text", "series")]
+    return [*cases(), *(Case(method, modality, ((option, value),)) for method, modality, option, value in more)]
+
+
+def accumulates(case: Case) -> bool:
+    """Whether the loop may cut this method's step into micro-batches."""
+    try:
+        return check_accumulation(case.make()[0], 2) != "whole"
+    except RequestError:
+        return False
 
 
 def half(batch: Batch, rank: int, world: int) -> Batch:
@@ -35,6 +51,15 @@ def one_step(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:
         method.zero_grad()
         outputs = model(half(batch, rank, world))
         outputs["loss"].backward()
+    return tensors(dist.total(outputs["loss"]) / world, method)
+
+
+def accumulated(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:
+    """The same step in two micro-batches a process, by the loop's own way for this method."""
+    method, batch = case.make()
+    model = DistributedDataParallel(method, broadcast_buffers=False)
+    way = STEPS[check_accumulation(method, 2)]
+    outputs = way(model, method, half(batch, rank, world), lambda loss: loss.backward(), 2)
     return tensors(dist.total(outputs["loss"]) / world, method)
 
 
@@ -69,7 +94,9 @@ def run(rank: int, world: int, folder: str) -> None:
     td.init_process_group("gloo", init_method=f"file://{home}/store", rank=rank, world_size=world)
     try:
         save_file(collectives(rank, world), home / f"{rank}.collectives.safetensors")
-        for case in cases():
+        for case in distributed():
             save_file(one_step(case, rank, world), home / f"{rank}.{case.name}.safetensors")
+            if accumulates(case):
+                save_file(accumulated(case, rank, world), home / f"{rank}.accumulated {case.name}.safetensors")
     finally:
         td.destroy_process_group()

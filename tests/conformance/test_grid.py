@@ -71,7 +71,9 @@ def test_needs_are_words_that_somebody_understands():
 
 
 @pytest.mark.parametrize("modality", sorted(TINY))
-@pytest.mark.parametrize("needs", [frozenset(), frozenset({"tokens", "mask"}), frozenset({"tokens", "causal"})], ids=str)
+@pytest.mark.parametrize(
+    "needs", [frozenset(), frozenset({"tokens", "mask"}), frozenset({"tokens", "causal"})], ids=str
+)
 def test_modalities_build_the_encoders_that_methods_need(modality, needs):
     facts = Facts(rows=8, modality=toy(modality, 8)[0])
     assert needs <= encoder(facts, needs).can
@@ -79,7 +81,10 @@ def test_modalities_build_the_encoders_that_methods_need(modality, needs):
 
 def test_an_encoder_that_cannot_is_refused():
     facts = Facts(rows=8, modality=toy("image", 8)[0])
-    with pytest.raises(RequestError, match="mae needs an encoder that takes a part of the tokens and works on tokens; resnet-small is none"):
+    with pytest.raises(
+        RequestError,
+        match="mae needs an encoder that takes a part of the tokens and works on tokens; resnet-small is none",
+    ):
         methods.check(methods.find("mae"), encoder(facts, frozenset()))
     methods.check(methods.find("mae"), encoder(facts, frozenset({"tokens"})))
 
@@ -87,9 +92,20 @@ def test_an_encoder_that_cannot_is_refused():
 @pytest.mark.parametrize("name", sorted(EVERY))
 def test_pages_tell_paper_limits_cost_scaling_options_and_data(name):
     page = methods.page(EVERY[name])
-    for said in ("Paper: ", "When it works:", "When it fails:", "Cost:", "Scaled to the budget:", "Options:", "Needs: ", "Runs on: "):
+    for said in (
+        "Paper: ",
+        "When it works:",
+        "When it fails:",
+        "Cost:",
+        "Scaled to the budget:",
+        "Options:",
+        "Needs: ",
+        "Runs on: ",
+    ):
         assert said in page, said
-    assert all(line.split(": ", 1)[1] for line in page.split("Options:\n")[1].split("\n\n")[0].split("\n") if " = " in line)
+    assert all(
+        line.split(": ", 1)[1] for line in page.split("Options:\n")[1].split("\n\n")[0].split("\n") if " = " in line
+    )
 
 
 @pytest.mark.parametrize("name", sorted(n for n, c in EVERY.items() if not c.closed_form))

@@ -10,6 +10,7 @@ import torch
 from selftaught.core import Method, RequestError
 from selftaught.nets import store
 from selftaught.nets.store import Stored
+from selftaught.train.step import STEPS, check_accumulation
 
 from .cases import cases
 
@@ -118,14 +119,14 @@ def test_count_is_what_the_loss_divides_by(case):
         return
     count = method.count(batch)
     count = torch.tensor(len(batch)) if count is None else count
-    torch.testing.assert_close(method(replace(batch, total=3 * count))["loss"] * 3, method(batch)["loss"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        method(replace(batch, total=3 * count))["loss"] * 3, method(batch)["loss"], rtol=0, atol=1e-10
+    )
 
 
 @every_case
 def test_accumulation_changes_nothing_or_is_refused(case):
     """Four micro-batches give the whole batch's loss and gradients: summed, or embedded, coupled and replayed."""
-    from selftaught.train.step import STEPS, check_accumulation
-
     options = {"norm": "layer"} if case.method in ("simclr", "byol") else {}
     method, batch = case.make(**options)
     normalised = any(name.endswith("running_mean") for name, _ in method.named_buffers())
@@ -137,7 +138,10 @@ def test_accumulation_changes_nothing_or_is_refused(case):
     for way in ("whole", check_accumulation(method, 4)):
         method.zero_grad()
         outputs = STEPS[way](method, method, batch, lambda loss: loss.backward(), 4)
-        found[way] = (outputs["loss"].detach(), {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None})
+        found[way] = (
+            outputs["loss"].detach(),
+            {n: p.grad.clone() for n, p in method.named_parameters() if p.grad is not None},
+        )
     (loss, grads), (again, others) = found.values()
     torch.testing.assert_close(again, loss, rtol=0, atol=1e-9)
     assert grads.keys() == others.keys()

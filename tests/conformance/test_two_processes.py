@@ -4,8 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .cases import cases
-from .processes import run, tensors
+from .processes import accumulates, distributed, run, tensors
 
 WORLD = 2
 
@@ -19,19 +18,45 @@ def found(tmp_path_factory):
     return {n.removesuffix(".safetensors"): [load_file(folder / f"{r}.{n}") for r in range(WORLD)] for n in names}
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
-def test_two_processes_are_one(case, found):
+def alone(case):
+    """What one process finds on the whole batch."""
     method, batch = case.make()
     for _ in range(2):
         method.zero_grad()
         outputs = method(batch)
         outputs["loss"].backward()
-    wanted = tensors(outputs["loss"], method)
-    for rank in range(WORLD):
-        assert found[case.name][rank].keys() == wanted.keys()
+    return tensors(outputs["loss"], method)
+
+
+def assert_same(ranks, wanted):
+    for rank, ours in enumerate(ranks):
+        assert ours.keys() == wanted.keys()
         for name, value in wanted.items():
-            difference = (found[case.name][rank][name] - value).abs().max() / (1 + value.abs().max())
+            difference = (ours[name] - value).abs().max() / (1 + value.abs().max())
             assert difference < 1e-9, (name, rank, float(difference))
+
+
+@pytest.mark.parametrize("case", distributed(), ids=lambda c: c.name)
+def test_two_processes_are_one(case, found):
+    wanted = alone(case)
+    assert_same(found[case.name], wanted)
+
+
+@pytest.mark.parametrize("case", [c for c in distributed() if accumulates(c)], ids=lambda c: c.name)
+def test_two_processes_with_two_micro_batches_each_are_one(case, found):
+    assert_same(found[f"accumulated {case.name}"], alone(case))
+
+
+def test_enough_is_accumulated():
+    """Summed and replayed steps are both among them."""
+    names = {c.name for c in distributed() if accumulates(c)}
+    assert {
+        "simclr-text-norm=layer",
+        "byol-series-norm=layer",
+        "mae-image",
+        "next-token-text",
+        "masked-token-text",
+    } <= names
 
 
 def test_gather_brings_back_every_ranks_gradient(found):

@@ -36,7 +36,11 @@ def test_ragged_pad(rows, length):
 
 
 def test_view_take_keeps_parts_and_params_together():
-    view = View("series", parts={"values": torch.arange(12.0).view(4, 3), "r": ragged([[1], [2, 3], [], [4]])}, params={"box": torch.arange(4)})
+    view = View(
+        "series",
+        parts={"values": torch.arange(12.0).view(4, 3), "r": ragged([[1], [2, 3], [], [4]])},
+        params={"box": torch.arange(4)},
+    )
     by_index, by_mask = view.take(torch.tensor([3, 1])), view.take(torch.tensor([False, True, False, True]))
     assert by_index["values"].tolist() == [[9, 10, 11], [3, 4, 5]]
     assert rows_of(by_index.parts["r"]) == [[4], [2, 3]]
@@ -52,7 +56,9 @@ def test_with_parts_copies():
 
 
 def test_view_cat_joins_parts_and_params():
-    make = lambda n, shift: View("image", parts={"pixels": torch.full((n, 1, 2, 2), shift)}, params={"flip": torch.full((n,), shift)})  # noqa: E731
+    make = lambda n, shift: View(
+        "image", parts={"pixels": torch.full((n, 1, 2, 2), shift)}, params={"flip": torch.full((n,), shift)}
+    )  # noqa: E731
     joined = View.cat([make(2, 1.0), make(3, 2.0)])
     assert joined["pixels"][:, 0, 0, 0].tolist() == joined.params["flip"].tolist() == [1, 1, 2, 2, 2]
     assert joined.shapes == make(1, 0.0).shapes
@@ -74,7 +80,9 @@ def test_batches_carry_no_labels():
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 2), st.data())
 def test_tokens_take(rows, count, prefix, data):
     total = count + prefix
-    keep = torch.tensor([data.draw(st.permutations(range(count)))[: data.draw(st.just(max(1, count - 1)))] for _ in range(rows)])
+    keep = torch.tensor(
+        [data.draw(st.permutations(range(count)))[: data.draw(st.just(max(1, count - 1)))] for _ in range(rows)]
+    )
     values = torch.arange(rows * total * 2.0).view(rows, total, 2)
     valid = torch.arange(rows * total).view(rows, total) % 3 != 0
     segment = torch.arange(rows * total).view(rows, total) // 2

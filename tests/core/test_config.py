@@ -12,7 +12,11 @@ from selftaught.core import RequestError, config
 words = st.text(st.characters(codec="utf-8"), max_size=12)
 plain = st.booleans() | st.integers(-(2**62), 2**62) | st.floats() | words
 values = plain | st.lists(plain, max_size=4) | st.lists(st.lists(plain, max_size=2), max_size=3)
-tables = st.recursive(st.dictionaries(words, values, max_size=4), lambda inner: st.dictionaries(words, values | inner, max_size=4), max_leaves=8)
+tables = st.recursive(
+    st.dictionaries(words, values, max_size=4),
+    lambda inner: st.dictionaries(words, values | inner, max_size=4),
+    max_leaves=8,
+)
 
 
 def same(a, b) -> bool:

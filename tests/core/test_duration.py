@@ -28,7 +28,9 @@ def test_minutes_need_a_measured_step():
         Duration(1, "minutes").steps(10, 2)
 
 
-@pytest.mark.parametrize(("value", "unit"), [(-1, "steps"), (math.nan, "minutes"), (math.inf, "epochs"), (1.5, "steps"), (1, "hours")])
+@pytest.mark.parametrize(
+    ("value", "unit"), [(-1, "steps"), (math.nan, "minutes"), (math.inf, "epochs"), (1.5, "steps"), (1, "hours")]
+)
 def test_refused(value, unit):
     with pytest.raises(RequestError) as error:
         Duration(value, unit)
@@ -46,4 +48,8 @@ def test_of_takes_one_and_only_one():
 
 
 def test_text():
-    assert [str(d) for d in (Duration(1, "epochs"), Duration(2.5, "minutes"), Duration(100, "steps"))] == ["1 epoch", "2.5 minutes", "100 steps"]
+    assert [str(d) for d in (Duration(1, "epochs"), Duration(2.5, "minutes"), Duration(100, "steps"))] == [
+        "1 epoch",
+        "2.5 minutes",
+        "100 steps",
+    ]

@@ -13,11 +13,15 @@ PACKAGE, KINDS = "selftaught.methods", (Method, ClosedForm)
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """An installed distribution with one good and one broken method."""
-    (tmp_path / "plugged.py").write_text("from selftaught.core import Method\n\nclass Plugged(Method):\n    aliases = ('plug',)\n    size: int = 3\n")
+    (tmp_path / "plugged.py").write_text(
+        "from selftaught.core import Method\n\nclass Plugged(Method):\n    aliases = ('plug',)\n    size: int = 3\n"
+    )
     info = tmp_path / "plugged-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[selftaught.methods]\nplugged_in = plugged:Plugged\nsimclr = plugged:Plugged\n")
+    (info / "entry_points.txt").write_text(
+        "[selftaught.methods]\nplugged_in = plugged:Plugged\nsimclr = plugged:Plugged\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     finder.names.cache_clear()
     finder.everything.cache_clear()
@@ -56,7 +60,9 @@ def test_a_file_holds_exactly_one(tmp_path, monkeypatch):
     package = tmp_path / "twofold"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "both.py").write_text("from selftaught.core import Method\nclass A(Method): pass\nclass B(Method): pass\nclass _Hidden(Method): pass\n")
+    (package / "both.py").write_text(
+        "from selftaught.core import Method\nclass A(Method): pass\nclass B(Method): pass\nclass _Hidden(Method): pass\n"
+    )
     (package / "_helper.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     assert list(finder.names("twofold")) == ["both"]

@@ -53,7 +53,9 @@ class Objective(Method):
 
 
 def batch():
-    return Batch([View("test", parts={"x": torch.randn(5, 3, generator=torch.Generator().manual_seed(0))})], torch.arange(5))
+    return Batch(
+        [View("test", parts={"x": torch.randn(5, 3, generator=torch.Generator().manual_seed(0))})], torch.arange(5)
+    )
 
 
 def made() -> Objective:

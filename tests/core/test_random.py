@@ -23,7 +23,15 @@ def test_bits_are_splitmix64(seed):
 
 
 def test_key_depends_on_order_type_and_every_part():
-    keys = [random.key(1, 2), random.key(2, 1), random.key("1", 2), random.key(12), random.key(1, 2, "x"), random.key("a", "b"), random.key("ab")]
+    keys = [
+        random.key(1, 2),
+        random.key(2, 1),
+        random.key("1", 2),
+        random.key(12),
+        random.key(1, 2, "x"),
+        random.key("a", "b"),
+        random.key("ab"),
+    ]
     assert len(set(keys)) == len(keys)
     assert all(0 <= k < 1 << 63 for k in keys)
 

@@ -55,6 +55,9 @@ class Rows:
     def __len__(self):
         return len(self.x)
 
+    def rows(self, places):
+        return self.x[places]
+
     def fetch(self, places):
         return View("vectors", parts={"values": torch.from_numpy(np.ascontiguousarray(self.x[places]))})
 

@@ -50,7 +50,9 @@ def nt_xent(z: np.ndarray, temperature: float) -> tuple[float, float]:
     total, found = 0.0, 0
     for i in range(rows):
         for v in range(views):
-            others = [math.exp(unit[i, v] @ unit[j, u] / temperature) for j in range(rows) for u in range(views) if j != i]
+            others = [
+                math.exp(unit[i, v] @ unit[j, u] / temperature) for j in range(rows) for u in range(views) if j != i
+            ]
             mine = [math.exp(unit[i, v] @ unit[i, u] / temperature) for u in range(views) if u != v]
             total += sum(-math.log(m / (m + sum(others))) for m in mine) / len(mine)
             found += max(mine) > max(others)
@@ -157,8 +159,16 @@ def test_swapped_prediction():
             pairs += 1
             for b in range(4):
                 z = sum(math.exp(s / 0.1) for s in scores[v][b].tolist())
-                wanted -= sum(q * math.log(math.exp(s / 0.1) / z) for q, s in zip(assigned[a][b].tolist(), scores[v][b].tolist(), strict=True)) / 4
-    assert float(losses.swapped_prediction(assigned, scores, temperature=0.1)) == pytest.approx(wanted / pairs, abs=1e-12)
+                wanted -= (
+                    sum(
+                        q * math.log(math.exp(s / 0.1) / z)
+                        for q, s in zip(assigned[a][b].tolist(), scores[v][b].tolist(), strict=True)
+                    )
+                    / 4
+                )
+    assert float(losses.swapped_prediction(assigned, scores, temperature=0.1)) == pytest.approx(
+        wanted / pairs, abs=1e-12
+    )
     with pytest.raises(ValueError, match="another one"):
         losses.swapped_prediction(assigned[:1], scores[:1])
 
@@ -174,7 +184,10 @@ def test_swapped_prediction_gradient_reaches_scores():
 def test_negative_cosine():
     a, b = normal(5, 3, grad=True), normal(5, 3, seed=1, grad=True)
     ours = losses.negative_cosine(a, b)
-    wanted = [-sum(x * y for x, y in zip(p, q, strict=True)) / math.hypot(*p) / math.hypot(*q) for p, q in zip(a.tolist(), b.tolist(), strict=True)]
+    wanted = [
+        -sum(x * y for x, y in zip(p, q, strict=True)) / math.hypot(*p) / math.hypot(*q)
+        for p, q in zip(a.tolist(), b.tolist(), strict=True)
+    ]
     assert np.abs(ours.detach().numpy() - wanted).max() < 1e-12
     distance = (torch.nn.functional.normalize(a, dim=1) - torch.nn.functional.normalize(b, dim=1)).square().sum(1)
     torch.testing.assert_close(2 + 2 * ours, distance)
@@ -207,7 +220,9 @@ CHOSEN = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 1]], dtype
 def test_token_loss_of_classes():
     target, logits = class_target(), normal(4, 7)
     labels = [target.values[b, n].item() for b in range(3) for n in range(5) if CHOSEN[b, n]]
-    wanted = sum(math.log(sum(math.exp(x) for x in row)) - row[y] for row, y in zip(logits.tolist(), labels, strict=True))
+    wanted = sum(
+        math.log(sum(math.exp(x) for x in row)) - row[y] for row, y in zip(logits.tolist(), labels, strict=True)
+    )
     assert float(losses.token_loss(logits, target, CHOSEN)) == pytest.approx(wanted / 4, abs=1e-12)
     assert float(losses.token_loss(logits, target, CHOSEN, torch.tensor(16))) == pytest.approx(wanted / 16, abs=1e-12)
 

@@ -21,7 +21,15 @@ def test_autocast_is_off_inside_and_on_again_outside():
     assert torch.equal(inside, a @ b)
 
 
-@pytest.mark.parametrize(("given", "inside"), [(torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)])
+@pytest.mark.parametrize(
+    ("given", "inside"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
 def test_dtypes(given, inside):
     a = torch.randn(4, 4).to(given)
     out, parts = product(a, b=a, parts=[a, (a,)])

@@ -65,7 +65,10 @@ class Texts:
 
 
 def pictures(rows=6, seed=0) -> View:
-    return View("image", parts={"pixels": torch.rand(rows, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))})
+    return View(
+        "image",
+        parts={"pixels": torch.rand(rows, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))},
+    )
 
 
 def texts(lengths=(7, 4, 9, 3), width=None, seed=0) -> View:

@@ -58,7 +58,13 @@ def test_byol_is_the_squared_distance_of_unit_vectors_both_ways():
     halves = [method.projector(f) for f in features.chunk(2)]
     predicted = [unit(method.predictor(h).detach().numpy()) for h in halves]
     wanted = unit(method.teacher(joined).numpy()).reshape(2, 6, 5)
-    loss = sum(((predicted[0][i] - wanted[1][i]) ** 2).sum() + ((predicted[1][i] - wanted[0][i]) ** 2).sum() for i in range(6)) / 6
+    loss = (
+        sum(
+            ((predicted[0][i] - wanted[1][i]) ** 2).sum() + ((predicted[1][i] - wanted[0][i]) ** 2).sum()
+            for i in range(6)
+        )
+        / 6
+    )
     assert method(batch)["loss"].item() == pytest.approx(loss, abs=1e-9)
     assert 0 < loss < 8
 
@@ -68,7 +74,9 @@ def test_byol_gradient_is_the_students_alone():
     grads, _ = gradients(method, batch_of(method, pictures()))
     assert not any(name.startswith("teacher") for name in grads)
     assert all(p.grad is None for p in method.teacher.parameters())
-    assert not {id(p) for p in method.teacher.parameters()} & {id(p) for g in method.param_groups() for p in g["params"]}
+    assert not {id(p) for p in method.teacher.parameters()} & {
+        id(p) for g in method.param_groups() for p in g["params"]
+    }
 
 
 @pytest.mark.parametrize(("progress", "momentum"), [(0.0, 0.99), (0.5, 0.995), (1.0, 1.0)])
@@ -151,7 +159,9 @@ def test_rotation_is_cross_entropy_over_four_turns_of_every_picture():
     loss, right = 0.0, 0
     for picture in batch.views[0]["pixels"]:
         for quarters in range(4):
-            turned = View("image", parts={"pixels": torch.from_numpy(np.rot90(picture.numpy(), quarters, (1, 2)).copy())[None]})
+            turned = View(
+                "image", parts={"pixels": torch.from_numpy(np.rot90(picture.numpy(), quarters, (1, 2)).copy())[None]}
+            )
             logits = method.head(method.encoder(turned))[0].tolist()
             loss -= logits[quarters] - math.log(sum(map(math.exp, logits)))
             right += int(np.argmax(logits)) == quarters
@@ -162,7 +172,10 @@ def test_rotation_is_cross_entropy_over_four_turns_of_every_picture():
 
 def test_rotation_learns_nothing_from_pictures_without_an_upright():
     method = made(Rotation(), tokens(positions="sincos"))
-    view = View("image", parts={"pixels": torch.ones(5, 3, 8, 8, dtype=torch.float64) * torch.rand(5, 3, 1, 1, dtype=torch.float64)})
+    view = View(
+        "image",
+        parts={"pixels": torch.ones(5, 3, 8, 8, dtype=torch.float64) * torch.rand(5, 3, 1, 1, dtype=torch.float64)},
+    )
     out = method(batch_of(method, view))
     assert float(out["accuracy"]) == pytest.approx(0.25)
     assert out["loss"].item() >= math.log(4)

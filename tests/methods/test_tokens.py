@@ -41,7 +41,9 @@ def test_mae_is_the_squared_error_of_standardised_dropped_patches():
         filled = [method.decoder.mask_token] * 16
         for place, token in zip(places[row].tolist(), encoded[1:], strict=True):
             filled[place] = method.decoder.embed(token)
-        decoded = method.decoder.blocks(whole.with_values(torch.stack([method.decoder.embed(encoded[0]), *filled])[None]))
+        decoded = method.decoder.blocks(
+            whole.with_values(torch.stack([method.decoder.embed(encoded[0]), *filled])[None])
+        )
         predicted = method.decoder.head(decoded.values[0, 1:]).detach().numpy()
         patches = Pictures().target(batch.views[0], (4, 4)).values[row].numpy()
         for n in dropped[row].nonzero().flatten().tolist():
@@ -59,7 +61,9 @@ def test_mae_encoder_sees_no_dropped_pixel_and_the_target_is_nothing_else():
     dropped = mae_places(method, batch)[2]
     pixel = dropped.view(6, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3).double()
     noise = torch.rand(6, 3, 8, 8, dtype=torch.float64)
-    change = lambda where: replace(batch, views=[batch.views[0].with_parts(pixels=batch.views[0]["pixels"] + noise * where)])  # noqa: E731
+    change = lambda where: replace(
+        batch, views=[batch.views[0].with_parts(pixels=batch.views[0]["pixels"] + noise * where)]
+    )  # noqa: E731
     before, unseen, seen = method(batch), method(change(pixel)), method(change(1 - pixel))
     assert torch.equal(before["features"], unseen["features"])
     assert not torch.equal(before["loss"], unseen["loss"])
@@ -129,11 +133,21 @@ def test_next_token_reads_packed_documents_as_if_they_stood_alone():
     method = made(NextToken(), words(), Texts())
     alone = texts((5, 5), seed=3)
     ids = torch.cat([alone["ids"][0], alone["ids"][0], alone["ids"][1]])[None]
-    packed = View("text", parts={"ids": ids, "valid": torch.ones(1, 15, dtype=torch.bool), "segment": torch.arange(3).repeat_interleave(5)[None]})
+    packed = View(
+        "text",
+        parts={
+            "ids": ids,
+            "valid": torch.ones(1, 15, dtype=torch.bool),
+            "segment": torch.arange(3).repeat_interleave(5)[None],
+        },
+    )
     three = alone.take(torch.tensor([0, 0, 1]))
     assert int(method.count(batch_of(method, packed, Texts()))) == 12
     torch.testing.assert_close(
-        method(batch_of(method, packed, Texts()))["loss"], method(batch_of(method, three, Texts()))["loss"], rtol=0, atol=1e-12
+        method(batch_of(method, packed, Texts()))["loss"],
+        method(batch_of(method, three, Texts()))["loss"],
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -141,7 +155,10 @@ def test_next_token_of_values_predicts_the_next_patch():
     method = made(NextToken(), tokens())
     batch = batch_of(method, pictures())
     read = method.encoder.trunk(method.encoder.tokenize(batch.views[0]), causal=True).patches
-    predicted, wanted = method.head(read[:, :-1]).detach().numpy(), Pictures().target(batch.views[0], (4, 4)).values.numpy()[:, 1:]
+    predicted, wanted = (
+        method.head(read[:, :-1]).detach().numpy(),
+        Pictures().target(batch.views[0], (4, 4)).values.numpy()[:, 1:],
+    )
     assert method(batch)["loss"].item() == pytest.approx(((predicted - wanted) ** 2).mean(), abs=1e-9)
 
 
@@ -172,7 +189,10 @@ def test_masked_token_is_the_mean_surprise_of_the_hidden_words():
     total, count = 0.0, 0
     for row in range(4):
         length = int(view["valid"][row].sum())
-        hidden = [3 if c else i for c, i in zip(chosen[row, :length].tolist(), view["ids"][row, :length].tolist(), strict=True)]
+        hidden = [
+            3 if c else i
+            for c, i in zip(chosen[row, :length].tolist(), view["ids"][row, :length].tolist(), strict=True)
+        ]
         alone = View("text", parts={"ids": torch.tensor([hidden]), "valid": torch.ones(1, length, dtype=torch.bool)})
         logits = method.head(method.encoder.trunk(method.encoder.tokenize(alone)).values[0])
         for n in chosen[row].nonzero().flatten().tolist():

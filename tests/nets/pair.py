@@ -17,7 +17,9 @@ ROWS = 12
 def nets_to_compare() -> dict[str, tuple[nn.Module, Tensor]]:
     """{name: (float64 network in training mode, input for the whole batch)}, the same in every process."""
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5))
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5), nn.BatchNorm1d(5)
+    )
     cases = {
         "1d": (BatchNorm1d(5), torch.randn(ROWS, 5)),
         "1d sequence": (BatchNorm1d(5, momentum=None), torch.randn(ROWS, 5, 3)),

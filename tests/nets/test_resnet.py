@@ -95,8 +95,13 @@ def test_the_stem_follows_the_size():
     assert ResNet(image_size=96, width=4).conv1.weight.shape[-1] == 7
     assert ResNet(image_size=224, width=4, stem="small").conv1.weight.shape[-1] == 3
     view = View("image", parts={"pixels": torch.zeros(1, 3, 32, 32, dtype=torch.uint8)})
-    assert [t.grid for t in ResNet(image_size=32, width=4).features(view)] == [(32, 32), (16, 16), (8, 8), (4, 4)]
-    assert [t.grid for t in ResNet(stem="large", width=4).features(view)] == [(8, 8), (4, 4), (2, 2), (1, 1)]
+    assert [t.grid for t in ResNet(image_size=32, width=4).eval().features(view)] == [
+        (32, 32),
+        (16, 16),
+        (8, 8),
+        (4, 4),
+    ]
+    assert [t.grid for t in ResNet(stem="large", width=4).eval().features(view)] == [(8, 8), (4, 4), (2, 2), (1, 1)]
 
 
 @pytest.mark.parametrize("kind", ["resnet", "resnet-small"])
@@ -183,7 +188,9 @@ def test_names_are_parsed(name, wanted):
     assert nets.parse(name) == wanted
 
 
-@pytest.mark.parametrize(("name", "said"), [("resnet19", "'resnet18'"), ("timm:", "names no model"), ("borrowed", "encoder")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("resnet19", "'resnet18'"), ("timm:", "names no model"), ("borrowed", "encoder")]
+)
 def test_names_that_are_none_are_refused(name, said):
     with pytest.raises(RequestError, match=said):
         nets.parse(name)

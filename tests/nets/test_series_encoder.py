@@ -36,7 +36,9 @@ def series(*lengths: int, extra: int = 0, missing: float = 0.2, fill: float = 0.
 
 @pytest.mark.parametrize("make", ENCODERS)
 @settings(deadline=None, max_examples=8)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=3), st.integers(0, 9), st.sampled_from([0.0, 1e6, float("nan")]))
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=3), st.integers(0, 9), st.sampled_from([0.0, 1e6, float("nan")])
+)
 def test_a_row_is_the_same_whatever_stands_beside_it(make, lengths, extra, fill):
     net, view = make(), series(*lengths, extra=extra, fill=fill)
     together = net(view)

@@ -76,7 +76,9 @@ def test_patches_are_in_row_order():
     assert a.prefix == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"class_token": False}, {"registers": 2}, {"pooling": "class", "registers": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"class_token": False}, {"registers": 2}, {"pooling": "class", "registers": 1}]
+)
 def test_all_patches_kept_is_the_plain_forward(options):
     net, view = vit(**options), pictures()
     tokens = net.tokenize(view)

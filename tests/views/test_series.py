@@ -123,12 +123,16 @@ def test_gaps_are_runs_in_all_channels_of_up_to_the_share_asked_for():
     assert edges.max() <= 1
     assert wide.max() == 20
     assert abs(float(wide.float().mean()) - 10) < 5 * 5.8 / 500**0.5
-    everything = with_gap(torch.ones(1, 1, 5), torch.ones(1, 5, dtype=torch.bool), torch.tensor([5]), torch.tensor([[1.0, 0.0]]), 1.0)
+    everything = with_gap(
+        torch.ones(1, 1, 5), torch.ones(1, 5, dtype=torch.bool), torch.tensor([5]), torch.tensor([[1.0, 0.0]]), 1.0
+    )
     assert not everything.isnan().any()
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.lists(st.one_of(st.none(), st.floats(-5, 5, width=32)), min_size=6, max_size=6), min_size=1, max_size=4))
+@given(
+    st.lists(st.lists(st.one_of(st.none(), st.floats(-5, 5, width=32)), min_size=6, max_size=6), min_size=1, max_size=4)
+)
 def test_filled_gaps_are_numpy_s_interpolation(rows):
     values = torch.tensor([[np.nan if v is None else v for v in r] for r in rows], dtype=torch.float64)[:, None]
     filled = fill_gaps(values, ~values.isnan())[:, 0].numpy()

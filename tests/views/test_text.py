@@ -16,7 +16,9 @@ def rows_of(view: View) -> list[list[int]]:
 def raw(rows: list[list[int]], extra: int = 0) -> View:
     width = max(map(len, rows)) + extra
     ids = torch.tensor([r + [PAD] * (width - len(r)) for r in rows])
-    return View("text", parts={"ids": ids, "valid": torch.arange(width) < torch.tensor([len(r) for r in rows])[:, None]})
+    return View(
+        "text", parts={"ids": ids, "valid": torch.arange(width) < torch.tensor([len(r) for r in rows])[:, None]}
+    )
 
 
 texts = st.lists(st.lists(st.integers(4, 99), min_size=1, max_size=30), min_size=1, max_size=5)
@@ -54,7 +56,9 @@ def test_a_row_is_seen_the_same_whatever_stands_beside_it(rows, excerpt, seed, e
 @given(texts, st.integers(4, 24), st.booleans(), st.integers(0, 99))
 def test_an_untouched_excerpt_is_a_run_of_the_row_and_its_params_say_which(rows, context, head, seed):
     out = Excerpt(context, (0.3, 0.9), head=head)(raw(rows), Draw(torch.arange(len(rows)), seed))
-    for row, shown, start, span in zip(rows, rows_of(out), out.params["start"].tolist(), out.params["span"].tolist(), strict=True):
+    for row, shown, start, span in zip(
+        rows, rows_of(out), out.params["start"].tolist(), out.params["span"].tolist(), strict=True
+    ):
         assert shown == [BEGIN, *row[start : start + span]] + [END] * (start + span == len(row))
         assert start == 0 or not head
 
@@ -130,7 +134,9 @@ def test_masks_of_a_row_do_not_depend_on_padding_and_change_with_the_step():
     ids = torch.arange(4, 44)[None]
     every = torch.ones(1, 40, dtype=torch.bool)
     short = mask_tokens(ids, every, 50, Draw(torch.tensor([9])))
-    padded = mask_tokens(torch.nn.functional.pad(ids, (0, 7)), torch.ones(1, 47, dtype=torch.bool), 50, Draw(torch.tensor([9])))
+    padded = mask_tokens(
+        torch.nn.functional.pad(ids, (0, 7)), torch.ones(1, 47, dtype=torch.bool), 50, Draw(torch.tensor([9]))
+    )
     assert torch.equal(padded[:, :40], short)
     assert (padded[:, 40:] == PAD).all()
     assert not torch.equal(mask_tokens(ids, every, 50, Draw(torch.tensor([9]), step=1)), short)

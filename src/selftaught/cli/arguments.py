@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -33,7 +34,7 @@ def parse(kind: type[T], argv: list[str], command: str, description: str) -> T:
 def with_options(kind: type, method: type) -> type:
     """`kind` with the options of `method` as further flags (those whose names it does not have yet)."""
     taken = {f.name for f in dataclasses.fields(kind)}
-    docs = module.option_docs(method)
+    docs, hints = module.option_docs(method), typing.get_type_hints(method)
     fields: list[Any] = []
     for f in dataclasses.fields(method):
         if f.name not in taken:
@@ -41,7 +42,7 @@ def with_options(kind: type, method: type) -> type:
             fields.append(
                 (
                     f.name,
-                    Annotated[f.type, tyro.conf.arg(help=text)],
+                    Annotated[hints[f.name], tyro.conf.arg(help=text)],
                     dataclasses.field(default=f.default, kw_only=True),
                 )
             )

@@ -123,6 +123,13 @@ class Dataset:
         return isinstance(self._held, Encoded)
 
     @property
+    def lengths(self) -> np.ndarray | None:
+        """(len,) int64: the lengths of packed rows that differ in it; None for rows of one shape, or streamed ones."""
+        if isinstance(self._held, Encoded) or self._held.offsets is None:
+            return None
+        return np.diff(self._held.offsets)[self.ids]
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the content, the modality's settings and the rows of this (sub)set."""
         whole = len(self) == len(self._held) and bool((self.ids == np.arange(len(self))).all())

@@ -13,7 +13,7 @@ from . import limits
 from .bad import Bad
 from .sniff import image_format
 
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 """What is decoded.  Not on the list: formats that start programs (EPS), hold documents or are hardly ever data."""
 
 _TURNS = {

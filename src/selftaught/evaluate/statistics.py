@@ -96,7 +96,7 @@ def interval(scores: Scores, groups: np.ndarray | None = None, *, seed: int = 0,
     over draws.  Coverage is simulated in tests/evaluate/test_statistics.py.
     """
     rng = generator(seed, "bootstrap")
-    top, bottom = _by_group(scores, groups)
+    top, bottom = by_group(scores.numerator, scores.denominator, groups)
     replicates = _bootstrap(top.mean((0, 1)), bottom, scores, repeats, rng)
     for axis in (1, 0):
         spread = _spread(top.mean(1 - axis), bottom)
@@ -109,15 +109,14 @@ def interval(scores: Scores, groups: np.ndarray | None = None, *, seed: int = 0,
     return Interval(mean, min(float(low), mean), max(float(high), mean))
 
 
-def _by_group(scores: Scores, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over groups: (S, R, G) and (G,)."""
+def by_group(top: np.ndarray, bottom: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over groups: top (A, B, N) -> (A, B, G), bottom (N,) -> (G,)."""
     if groups is None:
-        return scores.numerator, scores.denominator
+        return top, bottom
     names, where = np.unique(groups, return_inverse=True)
-    s, r, _ = scores.numerator.shape
-    flat = scores.numerator.reshape(s * r, -1)
-    top = np.stack([np.bincount(where, row, minlength=len(names)) for row in flat]).reshape(s, r, -1)
-    return top, np.bincount(where, scores.denominator, minlength=len(names))
+    flat = top.reshape(-1, top.shape[-1])
+    sums = np.stack([np.bincount(where, row, minlength=len(names)) for row in flat])
+    return sums.reshape(*top.shape[:-1], len(names)), np.bincount(where, bottom, minlength=len(names))
 
 
 def _bootstrap(top: np.ndarray, bottom: np.ndarray, scores: Scores, repeats: int, rng) -> np.ndarray:

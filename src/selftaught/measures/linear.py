@@ -49,15 +49,17 @@ class Linear:
     weight: np.ndarray  # (D, K)
     intercept: np.ndarray  # (K,)
     strength: float
+    held: np.ndarray | None = None
+    """(M, K) outputs on the held rows before they were fitted too: for validation scores and calibration."""
 
     def outputs(self, features: np.ndarray) -> np.ndarray:
         """(N, K) float64: logits, or one number."""
         return np.asarray(features, dtype=np.float64) @ self.weight + self.intercept
 
     @classmethod
-    def folded(cls, weight: np.ndarray, intercept: np.ndarray, strength: float, scale: Scale) -> Linear:
+    def folded(cls, weight: np.ndarray, intercept: np.ndarray, strength: float, scale: Scale, held=None) -> Linear:
         weight = scale.inverse[:, None] * weight
-        return cls(weight, intercept - scale.mean @ weight, strength)
+        return cls(weight, intercept - scale.mean @ weight, strength, held)
 
 
 def fit(
@@ -71,32 +73,36 @@ def fit(
     """
     scale = scale or Scale.of(features)
     x, h = scale(features), scale(held)
-    losses = _path_losses(x, targets, h, held_targets, classes, grid)
-    strength = grid[int(np.argmin(losses))]
+    losses, outputs = _path(x, targets, h, held_targets, classes, grid)
+    best = int(np.argmin(losses))
+    strength, chosen = grid[best], outputs[best]
     both, targets = np.concatenate([x, h]), np.concatenate([targets, held_targets])
     if classes is None:
         weight, intercept = ridge(both, targets, [strength])
-        return Linear.folded(weight[0][:, None], intercept[:1], strength, scale)
+        return Linear.folded(weight[0][:, None], intercept[:1], strength, scale, chosen)
     weights, intercepts = _solve_at(both[None], targets[None], np.array([strength]), classes)
-    return Linear.folded(weights[0], intercepts[0], strength, scale)
+    return Linear.folded(weights[0], intercepts[0], strength, scale, chosen)
 
 
-def _path_losses(x, y, held, held_y, classes: int | None, grid: Sequence[float]) -> list[float]:
+def _path(x, y, held, held_y, classes: int | None, grid: Sequence[float]) -> tuple[list[float], list[np.ndarray]]:
+    """Held-out loss and outputs (M, K) along the grid."""
     if classes is None:
         weight, intercept = ridge(x, y, grid)
-        return [float(((held @ w + b - held_y) ** 2).mean()) for w, b in zip(weight, intercept, strict=True)]
+        outputs = list((held @ weight.T + intercept).T[:, :, None])
+        return [float(((o[:, 0] - held_y) ** 2).mean()) for o in outputs], outputs
     rows, back = _basis(torch.from_numpy(x)[None])
     problems = Problems(rows, torch.from_numpy(y)[None].long(), torch.ones(1, 1, len(x)), classes)
-    theta, losses = None, []
     known = ~problems.absent[0, 0, 0].numpy()[held_y]  # rows of a class that has no training row say nothing
-    fresh, fresh_y = torch.from_numpy(held[known]) @ back[0], torch.from_numpy(held_y[known]).long()
+    fresh, fresh_y = torch.from_numpy(held) @ back[0], torch.from_numpy(held_y).long()
+    theta, losses, outputs = None, [], []
     for strength in grid:
         theta = solve(problems, torch.full((1, 1), strength), theta, tolerance=_PATH)
         logits = (fresh @ theta[0, 0, :-1] + theta[0, 0, -1]).masked_fill(problems.absent[0, 0], -1e4)
-        losses.append(float(torch.nn.functional.cross_entropy(logits, fresh_y, reduction="sum")))
+        losses.append(float(torch.nn.functional.cross_entropy(logits[known], fresh_y[known], reduction="sum")))
+        outputs.append(logits.numpy())
         if _risen(losses):
             break
-    return losses
+    return losses, outputs
 
 
 def _risen(losses: list[float]) -> bool:

@@ -53,7 +53,9 @@ def fits(method: Kind, modality: Any) -> str | None:
         return None
     wanted = " and ".join(f"{name!r} ({OFFERED[name]})" for name in missing)
     able = [m.name for m in _modalities() if method.needs & OFFERED.keys() <= m.offers]
-    run = [name for name, cls in finder.everything(__name__, KINDS).items() if cls.needs & OFFERED.keys() <= kind.offers]
+    run = [
+        name for name, cls in finder.everything(__name__, KINDS).items() if cls.needs & OFFERED.keys() <= kind.offers
+    ]
     return (
         f"{name_of(method)} cannot learn from {kind.name}: it needs {wanted}, which {kind.name} does not offer.\n"
         f"  Kinds of data that do: {', '.join(able) or 'none'}.  Methods for {kind.name}: {', '.join(run) or 'none'}."

@@ -97,7 +97,9 @@ class MAE(Method):
         tokens, target, places, stays, chosen = self._target(batch)
         kept = tokens.take(places)
         if kept.valid is not None:
-            kept = replace(kept, valid=torch.cat([kept.valid[:, : kept.prefix], stays & kept.valid[:, kept.prefix :]], 1))
+            kept = replace(
+                kept, valid=torch.cat([kept.valid[:, : kept.prefix], stays & kept.valid[:, kept.prefix :]], 1)
+            )
         encoded = self.encoder.trunk(kept)
         hidden = self.decoder(encoded, places, tokens).patches[chosen]
         if self.normalise and target.kind == "value":

@@ -32,7 +32,9 @@ class SwAV(Method):
     """Swapped prediction of cluster assignments, with multi-crop."""
 
     family: ClassVar[str] = "clustering"
-    paper: ClassVar[str] = "Caron et al. 2020, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments"
+    paper: ClassVar[str] = (
+        "Caron et al. 2020, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments"
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"augment", "local"})
     couples_rows: ClassVar[bool] = True
 
@@ -80,7 +82,9 @@ class SwAV(Method):
         views = batch.of("global") + batch.of("local")
         features = encode(self.encoder, views)
         weight = self.codebook.weight
-        if batch.progress < self.resting:  # a gradient of zero, not none: data-parallel training waits for every parameter's
+        if (
+            batch.progress < self.resting
+        ):  # a gradient of zero, not none: data-parallel training waits for every parameter's
             weight = weight.detach() + 0 * weight
         scores = functional_call(self.codebook, {"weight": weight}, (self.projector(torch.cat(features)),))
         cosines = list(scores.chunk(len(views)))

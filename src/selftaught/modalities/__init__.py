@@ -75,8 +75,10 @@ def open_data(
     dataset = data.Dataset.open(
         source, chosen, fitted, stream=stream, max_bad=max_bad, threads=threads, progress=progress
     )
+    lengths = dataset.lengths
+    notes = [] if lengths is None else fitted.notes(lengths)
     say(f"{source.name}: {source.rows} rows of {kind.name}, column {chosen!r} ({reason}).")
-    for note in (fitted.describe(), *dataset.notes, dataset.rejected.summary()):
+    for note in (fitted.describe(), *dataset.notes, *notes, dataset.rejected.summary()):
         if note:
             say(note)
     return dataset

@@ -174,10 +174,10 @@ class Image:
 
     def raw(self, view: View) -> Tensor:
         """(B, D) float32 in 0-1: the pixels themselves, averaged down to at most 32 x 32."""
-        pixels = views.as_float(view["pixels"]).float()
+        pixels = view["pixels"]
         if max(pixels.shape[2:]) > RAW:
             pixels = views.central(pixels, RAW)
-        return pixels.flatten(1)
+        return views.as_float(pixels).float().flatten(1)
 
     def encoder(self, facts: Facts, needs: frozenset[str] | set[str], name: str | None = None, **options) -> Encoder:
         """The encoder `name`, or the default for what a method needs and what the machine carries; `options` are its own.

@@ -129,12 +129,13 @@ class Series:
 
     def decode(self, payload) -> np.ndarray:
         """(L, channels) float32 of an array or of lists.  Bad where it is no series, has other channels, infinities, or no value."""
-        row = self._oriented(as_array(payload))
+        held = as_array(payload)
+        if not held.size:
+            raise Bad("empty series")
+        row = self._oriented(held)
         if isinstance(row, Bad):
             raise row
         row = np.ascontiguousarray(row[: self.longest], dtype=np.float32)
-        if not row.size:
-            raise Bad("empty series")
         if np.isinf(row).any():
             raise Bad("infinite values: a missing one is written as NaN")
         if np.isnan(row).all():
@@ -199,9 +200,10 @@ class Series:
         shift, scale = (filled.new_tensor(v)[:, None] for v in (self.mean, self.std))
         x = (filled - shift) / scale
         mean, deviation = row_level(x, seen)
-        x = fill_gaps((x - mean) / deviation, seen)
-        values = to_patches(x, self.patch).transpose(1, 2).flatten(2)
-        enough = to_patches(seen, self.patch).float().mean((1, 3)) >= 0.5
+        x, flags = to_patches((x - mean) / deviation, self.patch), to_patches(seen, self.patch)
+        x = fill_gaps(x.flatten(2), flags.flatten(2)).view_as(x)
+        values = x.transpose(1, 2).flatten(2)
+        enough = flags.float().mean((1, 3)) >= 0.5
         return Target("value", values, enough, width=values.shape[2])
 
     def encoder(self, facts: Facts, needs: frozenset[str], name: str | None = None, **options) -> Encoder:

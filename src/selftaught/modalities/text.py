@@ -252,7 +252,7 @@ def readable(payload) -> str:
             payload = payload.decode("utf-8")
         elif isinstance(payload, str):
             payload.encode("utf-8")
-    except UnicodeError as error:
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise Bad(f"not UTF-8: {error.reason} at {error.start}") from None
     if not isinstance(payload, str):
         raise Bad(f"not text: a {type(payload).__name__}")

@@ -14,6 +14,7 @@ import torch.nn as nn
 
 from ..core import ModelError
 from . import files
+from .blank import blank
 from .scrub import scrub
 
 
@@ -100,7 +101,7 @@ def plan(text: str) -> Plan:
 
     It is not run there: some models keep tensors of their first run for all later ones.
     """
-    with _judged(), torch.no_grad(), torch.device("meta"):
+    with _judged(), blank():
         config = network_config(text)
         kind, arguments = network_class(config)
         model = kind(config, **arguments)

@@ -21,7 +21,11 @@ from .tensors import TensorFile, check_room
 def _timm():
     try:
         import timm
-    except (ImportError, OSError, RuntimeError) as error:  # a torchvision of another torch fails with RuntimeError or OSError
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a torchvision of another torch fails with RuntimeError or OSError
         raise RequestError(
             f"timm cannot be imported: {str(error)[:200]}",
             "Install it with a torchvision that fits this torch (pip install timm), or take a model of transformers.",
@@ -52,7 +56,8 @@ class Timm(Encoder):
     def __post_init__(self):
         if not re.fullmatch(r"[a-z0-9_]{1,80}", self.architecture) or not _timm().is_model(self.architecture):
             raise RequestError(
-                f"{self.architecture[:80]!r} is no architecture of timm.", "timm.list_models() names them, without a tag after a dot."
+                f"{self.architecture[:80]!r} is no architecture of timm.",
+                "timm.list_models() names them, without a tag after a dot.",
             )
         model = _timm().create_model(self.architecture, pretrained=False, num_classes=0, in_chans=self.channels)
         self.model: Any = synchronised(model)
@@ -102,7 +107,9 @@ def from_timm(source: str, *, download: bool = False, weights: bool = True) -> T
         try:
             encoder = Timm(architecture=name, **options)
         except (RequestError, RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(f"The config of {source!r} does not describe a model of timm: {str(error)[:300]}") from error
+            raise ModelError(
+                f"The config of {source!r} does not describe a model of timm: {str(error)[:300]}"
+            ) from error
         _take(encoder, file)
     return encoder.eval()
 
@@ -110,7 +117,9 @@ def from_timm(source: str, *, download: bool = False, weights: bool = True) -> T
 def _take(encoder: Timm, file: TensorFile) -> None:
     """Copies the weights; those of the classifier stay behind, and nothing else may be left over or missing."""
     wanted = encoder.model.state_dict()
-    over = [n for n in file.entries if n not in wanted and not n.startswith(("fc.", "head", "classifier", "last_linear"))]
+    over = [
+        n for n in file.entries if n not in wanted and not n.startswith(("fc.", "head", "classifier", "last_linear"))
+    ]
     missing = [n for n in wanted if n not in file.entries]
     wrong = [n for n, t in wanted.items() if n in file.entries and file.entries[n].shape != tuple(t.shape)]
     if over or missing or wrong:

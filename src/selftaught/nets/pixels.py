@@ -27,10 +27,10 @@ class Normalise(nn.Module):
             )
         if not all(s > 0 for s in std):
             raise ValueError(f"std {tuple(std)} must be positive")
-        self.register_buffer("scale", (1 / torch.tensor(std, dtype=torch.float64))[:, None, None], persistent=False)
-        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-        self.register_buffer("shift", shift[:, None, None], persistent=False)
-        self.float()
+        count = max(len(mean), len(std))
+        pairs = list(zip(*(tuple(v) * (count if len(v) == 1 else 1) for v in (mean, std))))
+        self.register_buffer("scale", torch.tensor([1 / s for _, s in pairs]).view(-1, 1, 1), persistent=False)
+        self.register_buffer("shift", torch.tensor([-m / s for m, s in pairs]).view(-1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         scale = self.scale / 255 if pixels.dtype == torch.uint8 else self.scale

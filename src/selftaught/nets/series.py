@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Encoder, RequestError, Tokens, View
-from .trunk import Blocks, replace_masked
+from .trunk import Blocks, part, replace_masked
 
 FLOOR = 1e-5  # added to variances (Kim et al. 2022, RevIN): a flat channel becomes 0
 
@@ -53,22 +53,30 @@ def to_patches(x: Tensor, patch: int) -> Tensor:
     return F.pad(x, (0, -x.shape[-1] % patch)).unflatten(-1, (-1, patch))
 
 
-def check_channels(values: Tensor, channels: int) -> None:
-    if values.shape[1] != channels:
-        raise RequestError(
-            f"Series of {values.shape[1]} channels meet an encoder of {channels}.",
-            "Give series with the channels that the encoder was made for.",
-        )
+class Standardise(nn.Module):
+    """(B, C, L) -> (values - mean) / std of the data set: one number, or one a channel.  No part of the state dict: options of the encoder."""
 
+    shift: Tensor
+    scale: Tensor
 
-def standard(kind: str, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """(1 or C, 1) mean and std as tensors; RequestError where they do not fit."""
-    if any(len(v) not in (1, channels) for v in (mean, std)) or not all(s > 0 for s in std):
-        raise RequestError(
-            f"{kind}: mean {mean} and std {std} do not fit {channels} channels.",
-            "Give one number, or one a channel; every std is above 0.",
-        )
-    return torch.tensor(mean).view(-1, 1), torch.tensor(std).view(-1, 1)
+    def __init__(self, channels: int, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.channels = channels
+        if any(len(v) not in (1, channels) for v in (mean, std)) or not all(s > 0 for s in std):
+            raise RequestError(
+                f"mean {mean} and std {std} do not fit {channels} channels.",
+                "Give one number, or one a channel; every std is above 0.",
+            )
+        self.register_buffer("shift", torch.tensor(mean).view(-1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(std).view(-1, 1), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if values.shape[1] != self.channels:
+            raise RequestError(
+                f"Series of {values.shape[1]} channels meet an encoder of {self.channels}.",
+                "Give series with the channels that the encoder was made for.",
+            )
+        return (values.to(self.shift.dtype) - self.shift) / self.scale
 
 
 class SeriesTransformer(Encoder):
@@ -106,9 +114,7 @@ class SeriesTransformer(Encoder):
     """On embedded tokens and residual branches."""
 
     def __post_init__(self):
-        shift, scale = standard(self.kind, self.channels, self.mean, self.std)
-        self.register_buffer("shift", shift, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        self.standardise = Standardise(self.channels, self.mean, self.std)
         self.project = nn.Linear(2 * self.channels * self.patch, self.width)
         self.level = nn.Linear(2 * self.channels, self.width, bias=False)
         nn.init.xavier_uniform_(self.project.weight)
@@ -131,9 +137,8 @@ class SeriesTransformer(Encoder):
         """(B, T, width) from values (B, C, L); T = ceil(L / patch), valid where the patch reaches into the row.
 
         "masked" (B, T) puts the mask token in; the row's level then still counts masked values, as in RevIN."""
-        check_channels(view["values"], self.channels)
         values, seen = observed(view)
-        x = (values.to(self.shift.dtype) - self.shift) / self.scale
+        x = self.standardise(values)
         x, flags = to_patches(x, self.patch), to_patches(seen, self.patch)
         if self.causal:
             mean, deviation = past_level(x, flags)
@@ -143,7 +148,7 @@ class SeriesTransformer(Encoder):
         stretch = torch.cat([x, flags.to(x.dtype)], 1).transpose(1, 2).flatten(2)
         level = torch.cat([mean.asinh(), deviation.log()], 1).transpose(1, 2)
         tokens = self.project(stretch) + self.level(level)
-        tokens = replace_masked(tokens, self.mask_token, view.parts.get("masked"))
+        tokens = replace_masked(tokens, self.mask_token, part(view, "masked"))
         valid = to_patches(view["valid"], self.patch).any(-1) if "valid" in view.parts else None
         return Tokens(tokens, valid, grid=(tokens.shape[1],))
 
@@ -203,9 +208,7 @@ class SeriesConv(Encoder):
     """Of the data set's values: one number, or one a channel."""
 
     def __post_init__(self):
-        shift, scale = standard(self.kind, self.channels, self.mean, self.std)
-        self.register_buffer("shift", shift, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        self.standardise = Standardise(self.channels, self.mean, self.std)
         self.project = nn.Conv1d(
             2 * self.channels, self.width, 2 * self.stride + 1, stride=self.stride, padding=self.stride
         )
@@ -224,9 +227,8 @@ class SeriesConv(Encoder):
 
     def _stages(self, view: View) -> tuple[list[Tensor], Tensor]:
         """[(B, T, width) after the stem and after every block], and (B, T) bool: T = ceil(L / stride)."""
-        check_channels(view["values"], self.channels)
         values, seen = observed(view)
-        x = (values.to(self.shift.dtype) - self.shift) / self.scale
+        x = self.standardise(values)
         mean, deviation = row_level(x, seen)
         x = torch.where(seen, (x - mean) / deviation, 0.0)
         x = self.project(torch.cat([x, seen.to(x.dtype)], 1)).transpose(1, 2)

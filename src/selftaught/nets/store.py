@@ -23,6 +23,7 @@ from torch import Tensor
 from .. import __version__, nets
 from ..core import Encoder, Kept, ModelError, RequestError
 from . import bounds, files
+from .blank import blank
 from .tensors import TensorFile, check_room
 
 FORMAT, VERSION = "selftaught", 1
@@ -72,7 +73,7 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
 def _blueprint(make: Callable[[], nn.Module], what: str) -> nn.Module:
     """The network on the meta device: names, shapes and types without memory."""
     try:
-        with torch.device("meta"):
+        with blank():
             return make()
     except ModelError:
         raise

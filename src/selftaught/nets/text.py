@@ -8,7 +8,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ..core import Encoder, Tokens, View
-from .trunk import Blocks
+from .trunk import Blocks, part
 
 
 class TextTransformer(Encoder):
@@ -70,7 +70,7 @@ class TextTransformer(Encoder):
         """(B, L, width) from ids (B, L); "position" and "segment" are taken over where the view has them (packed documents)."""
         ids = view["ids"]
         return Tokens(
-            self.embedding(ids), view.parts.get("valid"), view.parts.get("position"), view.parts.get("segment"),
+            self.embedding(ids), part(view, "valid"), part(view, "position"), part(view, "segment"),
             grid=(ids.shape[1],), content=ids >= self.specials,
         )  # fmt: skip
 
@@ -87,4 +87,4 @@ class TextTransformer(Encoder):
 
     def layers(self) -> list[list[nn.Parameter]]:
         positions, *blocks = self.blocks.layers()
-        return [[self.embedding.weight, *positions], *blocks]
+        return [[*self.embedding.parameters(), *positions], *blocks]

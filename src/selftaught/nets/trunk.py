@@ -15,7 +15,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import RequestError, Tokens
+from ..core import RequestError, Tokens, View
 
 PositionKind = Literal["sincos", "learned", "none"]
 
@@ -78,6 +78,7 @@ class Positions(nn.Module):
         """(1 or B, N, width) to be added to tokens.values."""
         position, count = place(tokens), len(tokens) - tokens.prefix
         position = position if position is None else position[:, tokens.prefix :]
+        extent: tuple[int, ...]
         if len(self.grid) == 1:
             extent = (count if position is None or not count else int(position.max()) + 1,)
         else:
@@ -228,3 +229,8 @@ def replace_masked(values: Tensor, mask_token: Tensor, masked: Tensor | None) ->
     if masked is None:
         return values + 0 * mask_token.to(values.dtype)
     return torch.where(masked[..., None], mask_token.to(values.dtype), values)
+
+
+def part(view: View, name: str) -> Tensor | None:
+    """A part that a view may have: "valid", "masked", "position", "segment"."""
+    return view[name] if name in view.parts else None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core import Encoder, RequestError, Tokens, View
 from .pixels import Normalise
-from .trunk import Blocks, replace_masked
+from .trunk import Blocks, part, replace_masked
 
 
 class ViT(Encoder):
@@ -106,7 +106,7 @@ class ViT(Encoder):
             )
         x = self.project(self.normalise(pixels, self.project.weight.dtype))
         grid = (x.shape[2], x.shape[3])
-        patches = replace_masked(x.flatten(2).transpose(1, 2), self.mask_token, view.parts.get("masked"))
+        patches = replace_masked(x.flatten(2).transpose(1, 2), self.mask_token, part(view, "masked"))
         prefix = [self.cls_token[None]] if self.class_token else []
         prefix += [self.register_tokens] if self.registers else []
         if prefix:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..core.listener import Listener
+from ..nets import store
 from ..evaluate import embed
 from ..train import Run
 from ..train.run import write_text
@@ -25,15 +26,13 @@ def report(
 
     data: a Dataset to draw the map and neighbours from (its labels, where it has a column `labels`, only colour the points).
     """
-    from .. import nets
-
     run = run if isinstance(run, Run) else Run.open(run)
     evaluation = run.read_json("evaluation.json") if (run.folder / "evaluation.json").exists() else None
     atlas = None
     if data is not None:
         index = atlases.sample(len(data), seed)
         chosen = data.subset(index)
-        encoder = nets.store.load(run.encoder).encoder
+        encoder = store.load_encoder(run.encoder)
         names = None
         if labels is not None:
             found = chosen.labels(labels)

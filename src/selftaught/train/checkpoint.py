@@ -22,6 +22,10 @@ VERSION = 1
 FILES = ("tensors.safetensors", "state.json")
 
 
+class _BrokenError(Exception):
+    """A checkpoint that was cut or altered."""
+
+
 def flatten(tree: dict, prefix: str = "") -> tuple[dict[str, Tensor], dict]:
     """Nested dicts and lists of tensors and plain data -> ({path: tensor}, the same tree with tensors as {"__tensor__": path})."""
     tensors: dict[str, Tensor] = {}
@@ -91,10 +95,8 @@ def newest(folder: Path, say: Callable[[str], None] = lambda text: None) -> tupl
     for place in _newest_first(folder):
         try:
             return _read(place)
-        except ModelError as error:
-            if "version" in str(error):
-                raise
-            say(f"{place.name} does not verify ({error.message}); the one before it is used.")
+        except _BrokenError as error:
+            say(f"{place.name} does not verify ({error}); the one before it is used.")
     return None
 
 
@@ -113,14 +115,14 @@ def _read(place: Path) -> tuple[int, dict]:
         manifest = json.loads((place / "manifest.json").read_text())
         version, step, files = manifest["version"], manifest["step"], manifest["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"manifest.json: {error}") from error
+        raise _BrokenError(f"manifest.json: {error}") from error
     if version != VERSION:
         raise ModelError(
             f"{place} is a checkpoint of version {version}; this release reads version {VERSION}.",
             "Resume it with the release that wrote it (env.json names it).",
         )
     if sorted(files) != sorted(FILES):
-        raise ModelError(f"its manifest lists {sorted(files)}")
+        raise _BrokenError(f"its manifest lists {sorted(files)}")
     for name, facts in files.items():
         path = place / name
         if (
@@ -129,7 +131,7 @@ def _read(place: Path) -> tuple[int, dict]:
             or path.stat().st_size != facts["bytes"]
             or _sha256(path) != facts["sha256"]
         ):
-            raise ModelError(f"{name} is not what was written")
+            raise _BrokenError(f"{name} is not what was written")
     return step, unflatten(json.loads((place / FILES[1]).read_text()), load_file(place / FILES[0]))
 
 

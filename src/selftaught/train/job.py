@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from .. import methods, nets
+from .. import methods
 from ..core import ClosedForm, Encoder, Facts, Kept, Method, Recipe, dist, module, random
 from ..core.errors import RequestError
 from ..core.listener import Listener
+from ..nets import store
 from .precision import precision_for
 from .run import Run
 from .settings import Settings, overridden
@@ -68,18 +69,12 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
     """The encoder asked for, or the modality's default for these needs; initialised from the seed alone."""
     torch.manual_seed(random.key(job.settings.seed, "initialisation"))
     name = job.settings.encoder
-    if name and (Path(name) / "encoder" / "config.json").exists():
-        name = str(Path(name) / "encoder")
-    if name and (Path(name) / "config.json").exists() and nets.store.is_ours(name):
+    if name and Path(name).is_dir():
+        encoder = store.load_encoder(store.find(name))
         job.listener.say(f"encoder: starts from the weights in {name}.")
-        return nets.store.load(name).encoder
-    encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
-    lacking = needs - encoder.can
-    if lacking:
-        raise RequestError(
-            f"{job.settings.method} needs an encoder that can {', '.join(sorted(lacking))}; {name or encoder.kind} cannot.",
-            "Leave --encoder out, or take one with tokens (vit-tiny, for images).",
-        )
+    else:
+        encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
+    methods.check(type(job.method), encoder)
     parameters = sum(p.numel() for p in encoder.parameters())
     job.listener.say(f"encoder: {encoder.kind}, {parameters / 1e6:.2f} M parameters, {encoder.dim} dimensions.")
     return encoder
@@ -110,8 +105,7 @@ def make_recipe(job: Job, method: Method) -> Recipe:
 def keep(job: Job, kept: Kept, result: dict[str, Any]) -> dict[str, Any]:
     """Writes the encoder's folder and the result, and marks the run as done."""
     if dist.rank() == 0:
-        nets.store.save(job.run.encoder, kept)
-        job.data.modality.save(job.run.encoder)
+        store.save(job.run.encoder, kept, fill=job.data.modality.save)
         job.run.write_json("result.json", result)
         job.run.status("done", step=result["steps"])
     dist.barrier()

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from .. import modalities, nets
+from .. import modalities
 from ..core import ClosedForm, Encoder, Facts, dist
 from ..core.errors import DataError, RequestError, SelftaughtError
 from ..core.listener import Listener
+from ..nets import store
 from . import checkpoint
 from .closed_form import fit_closed_form
 from .gradient import train_method
@@ -31,7 +32,7 @@ class Pretrained:
 
     def encoder(self) -> Encoder:
         """The trained encoder, read from the run's folder."""
-        return nets.store.load(self.run.encoder).encoder
+        return store.load_encoder(self.run.encoder)
 
     def __fspath__(self) -> str:
         return os.fspath(self.run.folder)

@@ -108,8 +108,8 @@ def fill_gaps(values: Tensor, seen: Tensor) -> Tensor:
     coming = torch.where(seen, step, length).flip(-1).cummin(-1).values.flip(-1)
     clean = torch.where(seen, values, 0.0)
     before, after = clean.gather(-1, last.clamp_min(0)), clean.gather(-1, coming.clamp_max(length - 1))
-    weight = (step - last) / (coming - last).clamp_min(1)
-    line = before + (after - before) * weight.to(values.dtype)
+    weight = (step - last).to(values.dtype) / (coming - last).clamp_min(1)
+    line = before + (after - before) * weight
     line = torch.where(last < 0, after, torch.where(coming >= length, before, line))
     return torch.where(seen, values, line)
 

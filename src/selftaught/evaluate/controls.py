@@ -1,0 +1,71 @@
+"""What pretraining is set against: the same network untrained, and the same network trained on the labels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .. import measures
+from ..core import Encoder, Facts, random
+from ..core.listener import Listener
+from ..train.finetune import Plan, outputs, tune
+from .embed import embed
+from .probe import Probed, scores
+from .protocol import Budget, Problem
+from .statistics import Scores
+
+NAMES = ("blind", "raw", "untrained", "scratch")
+SCRATCH = Plan(mode="full", epochs=20, steps=200, batch=64, layer_decay=1.0)
+"""How the scratch control is trained: one rate for all layers, as nothing below has been learned."""
+SCRATCH_DRAWS = 3
+SCRATCH_ROWS = 2_000
+"""Training rows of the scratch control in an epoch budget: beyond, fewer epochs, so that it costs about as much everywhere."""
+
+
+def untrained(encoder: Encoder, data, seed: int) -> Encoder:
+    """A network like `encoder` with fresh parameters drawn from `seed`.
+
+    Where a network has nothing to draw (a closed-form map gives the same output for every row before its fit), the modality's
+    default encoder stands in.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random.key(seed, "untrained"))
+        fresh = encoder.sibling().eval()
+        sample = np.arange(min(len(data), 64))
+        features = torch.from_numpy(embed(fresh, data, rows=sample)) if _drawn(fresh) else None
+        if features is None or not torch.isfinite(features).all() or measures.dead_dimensions(features) == 1.0:
+            fresh = data.modality.encoder(Facts(rows=len(data), modality=data.modality), frozenset()).eval()
+    return fresh
+
+
+def _drawn(encoder: Encoder) -> bool:
+    return any(p.numel() for p in encoder.parameters())
+
+
+def scratch(
+    problem: Problem, encoder: Encoder, draws: dict[Budget, list[np.ndarray]], *, seed: int = 0, plan: Plan = SCRATCH,
+    device: str = "cpu", listener: Listener | None = None,
+) -> Probed:  # fmt: skip
+    """("finetune", budget) scores of the whole network trained from fresh parameters on the labels alone.
+
+    `draws` as for the probe; at "all" (one array, ignored) it trains on the probe's training rows and the epoch is chosen on
+    validation; below, the last epoch is taken, as all the labels there are are in the draw.
+    """
+    found = Probed()
+    for budget, some in draws.items():
+        guesses = []
+        for k, rows in enumerate(some):
+            fresh = untrained(encoder, problem.pool, random.key(seed, "scratch", k))
+            train, held = (problem.probe_train, problem.probe_validation) if budget == "all" else (rows, None)
+            epochs = max(3, min(plan.epochs, plan.epochs * SCRATCH_ROWS // len(train)))
+            here = Plan(**{**vars(plan), "epochs": epochs, "seed": random.key(seed, "scratch plan", k)})
+            model, _ = tune(fresh, problem.task, problem.pool, problem.labels.values, train, held, plan=here, device=device, listener=listener)  # fmt: skip
+            guesses.append(problem.task.predict(outputs(model, problem.test, np.arange(len(problem.targets)), device=device)))
+        found.scores["finetune", budget] = scores(problem.task, np.stack(guesses), problem.targets)
+    return found
+
+
+def against(pretrained: Scores, other: Scores) -> Scores:
+    """Paired differences on the draws that both have."""
+    count = min(pretrained.numerator.shape[1], other.numerator.shape[1])
+    return pretrained.draws(count).minus(other.draws(count))

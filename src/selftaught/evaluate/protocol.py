@@ -1,0 +1,186 @@
+"""The protocol: which rows are probed, validated and tested, and how many labels each figure may use (docs/protocol.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import tasks
+from ..core import DataError, RequestError, random
+from ..core.task import Task
+from ..data import splits
+from ..data.labels import Labels, make_labels
+
+BUDGETS = (1, 2, 5, 10, 25, 50, 100)
+"""Labels a class (numbers: labels in all, ten times as many) of a label curve."""
+DRAWS = 10
+FEW = 100
+"""The verdict is given below this many labels a class."""
+HELD_OUT, VALIDATION = 0.2, 0.2
+"""Share of the rows that is the test set, and share of the rest that is the validation set, where none are given."""
+LIMIT = 50_000
+"""Labelled rows that are probed, and rows that are tested, at most."""
+
+Budget = int | str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task with its split.  `pool` holds the labelled rows that are not tested; labels reach nothing but what is here."""
+
+    task: Task
+    pool: object  # data.Dataset
+    labels: Labels  # of the pool
+    probe_train: np.ndarray  # places in the pool
+    probe_validation: np.ndarray
+    test: object  # data.Dataset
+    targets: np.ndarray  # of the test rows
+    pool_groups: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> int | None:
+        return self.task.outputs if self.task.wants == "class" else None
+
+    @property
+    def everything(self) -> np.ndarray:
+        """Places of all labelled pool rows: what "all" labels means once the strength is chosen."""
+        return np.sort(np.concatenate([self.probe_train, self.probe_validation]))
+
+    def smallest_class(self) -> int:
+        """Labels of the smallest class among the probe's training rows (numbers: a tenth of the rows)."""
+        if self.classes is None:
+            return len(self.probe_train) // 10
+        count = np.bincount(self.labels.values[self.probe_train])
+        return int(count[count > 0].min())
+
+    def usual_class(self) -> int:
+        """Labels of the median class: a curve goes on where a few classes are scarce."""
+        if self.classes is None:
+            return len(self.probe_train) // 10
+        count = np.bincount(self.labels.values[self.probe_train])
+        return int(np.median(count[count > 0]))
+
+
+def budgets_of(problem: Problem, asked: Sequence[int] | None) -> list[int]:
+    """The label budgets of the curve, ascending: those asked for, or those of `BUDGETS` that the pool can fill."""
+    if asked is not None:
+        wrong = [b for b in asked if not isinstance(b, int) or b < 1]
+        if wrong:
+            raise RequestError(f"{wrong[0]!r} labels a class is no budget.", "Give whole numbers from 1 on.")
+        beyond = [b for b in asked if b > _most(problem)]
+        if beyond:
+            raise RequestError(
+                f"{beyond[0]} labels a class are asked for; the probe's training rows hold {_most(problem)}.",
+                "Give smaller --budgets, or more labelled rows.",
+            )
+        return sorted(set(asked))
+    scale = 1 if problem.classes is not None else 10
+    return [scale * b for b in BUDGETS if scale * b < _most(problem)]
+
+
+def _most(problem: Problem) -> int:
+    return problem.usual_class() if problem.classes is not None else len(problem.probe_train)
+
+
+def verdict_budget(problem: Problem, budgets: Sequence[int], asked: Sequence[int] | None) -> Budget:
+    """Where the verdict is given: all labels where the user has fewer than 100 a class, else the largest budget under 100.
+
+    Named before anything is measured.  (Numbers: ten labels count as one of a class.)
+    """
+    scale = 1 if problem.classes is not None else 10
+    few = [b for b in budgets if b < FEW * scale]
+    if asked is None and problem.usual_class() < FEW:
+        return "all"
+    return few[-1] if few else "all"
+
+
+def prepare(
+    dataset, *, labels: str | np.ndarray | Sequence | None = None, test=None, group: str | None = None,
+    task: str | None = None, seed: int = 0, limit: int = LIMIT, duplicates: np.ndarray | None = None,
+) -> Problem:  # fmt: skip
+    """Splits `dataset` (and a test set of the user's, where there is one) into the rows of a `Problem`.
+
+    labels: name of a column, or one label a row (None or NaN where missing); None takes what looks like a label.
+    group: name of a column; rows of one group, and of one cluster of `duplicates` (len(dataset),), stay together.
+    Raises RequestError or DataError where there is nothing to learn from or to test on.
+    """
+    known = _labels(dataset, labels)
+    groups = dataset.groups(group)
+    notes = [f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} rows are labelled."]
+    if groups is not None:
+        notes.append(f"rows of one {group or 'group'} stay together in every split.")
+    if test is None:
+        parts = {"train": (1 - HELD_OUT) * (1 - VALIDATION), "validation": (1 - HELD_OUT) * VALIDATION, "test": HELD_OUT}
+        where = splits.split(len(dataset), parts, seed=seed, labels=known, groups=groups, duplicates=duplicates)
+        tested, tested_labels = dataset.subset(where["test"]), known.take(where["test"])
+        test_groups = None if groups is None else groups[where["test"]]
+    else:
+        parts = {"train": 1 - VALIDATION, "validation": VALIDATION}
+        where = splits.split(len(dataset), parts, seed=seed, labels=known, groups=groups, duplicates=duplicates)
+        tested, tested_labels = test, _labels(test, known.column if isinstance(labels, str | type(None)) else labels)
+        known, tested_labels = _one_list_of_classes(known, tested_labels)
+        test_groups = test.groups(group)
+    chosen = {name: _limited(rows[known.known[rows]], limit, seed) for name, rows in where.items() if name != "test"}
+    kept = np.sort(np.concatenate(list(chosen.values())))
+    pool_labels = known.take(kept)
+    place = np.full(len(dataset), -1)
+    place[kept] = np.arange(len(kept))
+    scored = _limited(np.flatnonzero(tested_labels.known), limit, seed)
+    _check(pool_labels, scored)
+    if duplicates is not None and test is None:
+        test_groups = splits.units(len(where["test"]), test_groups, duplicates[where["test"]])
+    return Problem(
+        task=tasks.fit(pool_labels, name=task),
+        pool=dataset.subset(kept),
+        labels=pool_labels,
+        probe_train=place[chosen["train"]],
+        probe_validation=place[chosen["validation"]],
+        test=tested.subset(scored),
+        targets=tested_labels.values[scored],
+        pool_groups=None if groups is None else groups[kept],
+        test_groups=None if test_groups is None else test_groups[scored],
+        notes=notes,
+    )
+
+
+def _labels(dataset, labels) -> Labels:
+    if labels is None or isinstance(labels, str):
+        return dataset.labels(labels)
+    values = np.asarray(labels)
+    if len(values) != len(dataset):
+        raise RequestError(f"{len(values)} labels for {len(dataset)} rows.", "Give one label a row; None where there is none.")
+    if values.dtype.kind not in "iufb":
+        values = np.array([None if v is None or v != v or v == "" else str(v) for v in values.tolist()], dtype=object)
+    return make_labels(values, "labels")
+
+
+def _one_list_of_classes(first: Labels, second: Labels) -> tuple[Labels, Labels]:
+    """Both with the same codes: classes of the first, then those that only the second has."""
+    if (first.classes is None) != (second.classes is None):
+        raise DataError(
+            f"Column {first.column!r} holds classes in one set and numbers in the other.", "Use the same kind of label in both."
+        )
+    if first.classes is None or second.classes is None or first.classes == second.classes:
+        return first, second
+    names = (*first.classes, *(c for c in second.classes if c not in first.classes))
+    code = np.array([names.index(c) for c in second.classes] + [-1])
+    return Labels(first.values, names, first.column), Labels(code[second.values], names, second.column)
+
+
+def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    if len(rows) <= limit:
+        return rows
+    return np.sort(rows[random.permutation(random.key(seed, "limit"), len(rows)).numpy()[:limit]])
+
+
+def _check(labels: Labels, tested: np.ndarray) -> None:
+    if labels.classes is not None and len(np.unique(labels.values)) < 2:
+        raise DataError("The labelled rows outside the test set are of one class.", "Give labels of at least two classes.")
+    if len(labels) < 4:
+        raise DataError(f"{len(labels)} labelled rows are too few to probe.", "Give at least a few labels a class.")
+    if not len(tested):
+        raise DataError("No row of the test set has a label.", "Give labels for the test rows.")

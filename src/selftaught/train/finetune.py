@@ -1,0 +1,200 @@
+"""Training an encoder with labels: whole with layer-wise learning rates, or through low-rank adapters."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ..core import Draw, Encoder, Facts, Recipe, random
+from ..core.listener import Listener
+from ..core.task import Task
+from . import lora, schedule
+from .precision import precision_for
+
+Mode = Literal["full", "lora"]
+
+
+class Tuned(nn.Module):
+    """An encoder with the head of a task: a view -> (B, outputs)."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module):
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, view) -> Tensor:
+        return self.head(self.encoder(view))
+
+
+@dataclass
+class History:
+    """What a finetuning went through: validation figures by epoch and the epoch that was kept (from 1)."""
+
+    kept: int
+    validation: list[dict[str, float]] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to finetune."""
+
+    mode: Mode = "full"
+    """full: every parameter; lora: low-rank adapters, folded into the weights at the end."""
+    epochs: int = 20
+    """Passes over the training rows at most; the one that is best on validation is kept."""
+    steps: int = 0
+    """Steps at least: with few rows, further passes are added."""
+    batch: int = 64
+    """Rows in a step."""
+    lr: float | None = None
+    """Peak learning rate of the head; None takes 1e-3 (full) or 3e-3 (lora)."""
+    layer_decay: float = 0.75
+    """Each layer below the head learns at this share of the one above it."""
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    rank: int = lora.RANK
+    """Rank of the adapters."""
+    seed: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.lr if self.lr is not None else 1e-3 if self.mode == "full" else 3e-3
+
+
+def layer_groups(model: Tuned, decay: float, weight_decay: float) -> list[dict]:
+    """Parameter groups with "lr_scale" = decay^(L - i) for layer i of L from the input, 1 for the head; no decay on vectors.
+
+    Source: Clark et al. 2020 (ELECTRA), as BEiT and MAE count it.  Parameters that `encoder.layers()` leaves out learn like
+    the first layer.
+    """
+    layers = model.encoder.layers()
+    listed = {id(p) for layer in layers for p in layer}
+    loose = [p for p in model.encoder.parameters() if id(p) not in listed]
+    stacked = [*([[*loose, *layers[0]], *layers[1:]] if layers else [loose]), list(model.head.parameters())]
+    groups, seen = [], set()
+    for depth, layer in enumerate(stacked):
+        own = [p for p in layer if p.requires_grad and not (id(p) in seen or seen.add(id(p)))]  # type: ignore[func-returns-value]
+        scale = decay ** (len(stacked) - 1 - depth)
+        for some, rate in (([p for p in own if p.ndim > 1], weight_decay), ([p for p in own if p.ndim <= 1], 0.0)):
+            if some:
+                groups.append({"params": some, "lr_scale": scale, "weight_decay": rate})
+    return groups
+
+
+def tune(
+    encoder: Encoder, task: Task, data, targets: np.ndarray, train: np.ndarray, validation: np.ndarray | None = None, *,
+    plan: Plan | None = None, device: str | torch.device = "cpu", listener: Listener | None = None,
+) -> tuple[Tuned, History]:  # fmt: skip
+    """Trains a copy of `encoder` and a new head on the rows `train` of `data`; `targets` (len(data),) by place.
+
+    With `validation` places, the epoch with the best figure there is kept (ties: the smaller loss); without, the last.
+    A pure function of its arguments on one chip.  Views are the modality's mild ones where it has them.
+    """
+    plan, listener, device = plan or Plan(), listener or Listener(), torch.device(device)
+    model = Tuned(copy.deepcopy(encoder), task.head(encoder.dim)).to(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(random.key(plan.seed, "finetune"))
+        groups = _groups(model, plan)
+        model.to(device)
+        history = _train(model, groups, task, data, targets, train, validation, plan, device, listener)
+    if plan.mode == "lora":
+        lora.merge(model.encoder)
+    return model.eval(), history
+
+
+def _groups(model: Tuned, plan: Plan) -> list[dict]:
+    if plan.mode == "full":
+        return layer_groups(model, plan.layer_decay, plan.weight_decay)
+    adapters = lora.inject(model.encoder, rank=plan.rank)
+    return [{"params": adapters, "weight_decay": 0.0}, {"params": list(model.head.parameters()), "weight_decay": 0.0}]
+
+
+def _train(model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener) -> History:
+    batches = max(1, math.ceil(len(train) / plan.batch))
+    epochs = max(plan.epochs, math.ceil(plan.steps / batches))
+    recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=0.1)
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.999), fused=fused)
+    view_of, wanted = _training_views(data, plan, device), torch.from_numpy(np.ascontiguousarray(targets))
+    dtype = precision_for(device).dtype
+    history, best, kept = History(kept=epochs), None, None
+    for epoch in range(epochs):
+        model.train()
+        if plan.mode == "lora":
+            _still(model.encoder)
+        total = 0.0
+        order = train[random.permutation(random.key(plan.seed, "finetune order", epoch), len(train)).numpy()]
+        for k, rows in enumerate(np.array_split(order, batches)):
+            step = epoch * batches + k
+            schedule.set_rates(optimizer, recipe, step, epochs * batches)
+            torch.manual_seed(random.key(plan.seed, "finetune dropout", step))
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+                outputs = model(view_of(rows, step, step / (epochs * batches)))
+            loss = task.loss(outputs, wanted[rows].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], plan.clip)
+            optimizer.step()
+            total += float(loss.detach()) * len(rows)
+        history.loss.append(total / len(train))
+        if validation is not None and len(validation):
+            figures = _validate(model, task, data, targets, validation, device)
+            history.validation.append(figures)
+            rank = (figures[task.metric], -figures["loss"])
+            if best is None or rank > best:
+                best, kept, history.kept = rank, copy.deepcopy(model.state_dict()), epoch + 1
+        listener.progress("finetuning", epoch + 1, epochs, f"loss {history.loss[-1]:.3f}")
+    if kept is not None:
+        model.load_state_dict(kept)
+    return history
+
+
+def _still(encoder: Encoder) -> None:
+    """Normalisation keeps its statistics while adapters are trained: they are not folded back."""
+    for module in encoder.modules():
+        if any(name == "running_mean" for name, _ in module.named_buffers(recurse=False)):
+            module.eval()
+
+
+def _training_views(data, plan: Plan, device: torch.device) -> Callable:
+    """(places, step, progress) -> views on the device: mild where the modality has such, else clean."""
+    modality = data.modality
+    facts = Facts(rows=len(data), modality=modality, batch=plan.batch, device=device.type)
+    change = modality.mild(facts) if hasattr(modality, "mild") else modality.plain(facts)
+
+    def view_of(rows: np.ndarray, step: int, progress: float):
+        draw = Draw(torch.from_numpy(data.ids[rows]).to(device), random.key(plan.seed, "finetune views"), step, 0, progress)
+        return change(data.fetch(rows).to(device), draw)
+
+    return view_of
+
+
+@torch.no_grad()
+def outputs(model: Tuned, data, rows: np.ndarray, *, device: str | torch.device = "cpu", batch: int = 256) -> np.ndarray:
+    """(len(rows), outputs) float32 of clean views, in eval mode; the mode is put back."""
+    plain = data.modality.plain(Facts(rows=len(data), modality=data.modality, batch=batch, device=torch.device(device).type))
+    was = model.training
+    model.eval()
+    try:
+        return np.concatenate(
+            [
+                model(plain(data.fetch(some).to(device), Draw(torch.from_numpy(data.ids[some]).to(device)))).float().cpu().numpy()
+                for some in (rows[start : start + batch] for start in range(0, len(rows), batch))
+            ]
+        )
+    finally:
+        model.train(was)
+
+
+def _validate(model: Tuned, task: Task, data, targets: np.ndarray, rows: np.ndarray, device) -> dict[str, float]:
+    out, truth = outputs(model, data, rows, device=device), targets[rows]
+    loss = float(task.loss(torch.from_numpy(out), torch.from_numpy(truth)))
+    return {**task.metrics(task.predict(out), truth), "loss": loss}

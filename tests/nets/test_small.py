@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from selftaught import nets
+from selftaught.core import View
+
+
+def test_sizes_of_the_stages_and_the_output():
+    net = nets.build("resnet-small").eval()
+    stages = net.features(View("image", parts={"pixels": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}))
+    assert [(t.grid, t.values.shape[-1]) for t in stages] == list(
+        zip([(16, 16), (8, 8), (4, 4)], net.widths, strict=True)
+    )
+    assert net.dim == net.widths[-1]
+
+
+@pytest.mark.parametrize("side", [24, 28, 33, 96])
+def test_it_takes_any_size_and_colour_count(side):
+    net = nets.build("resnet-small", channels=1, mean=(0.5,), std=(0.5,), stride=4 if side > 64 else 2).eval()
+    with torch.no_grad():
+        assert net(View("image", parts={"pixels": torch.rand(2, 1, side, side)})).isfinite().all()
+
+
+def test_a_block_starts_near_its_shortcut():
+    torch.manual_seed(0)
+    x = torch.rand(4, 32, 16, 16)
+    nets_of = {
+        r: nets.build("resnet-small", widths=(32,), blocks=(1,), residual=r).stages[0][0] for r in (0.0, 0.5, 1.0)
+    }
+    assert torch.equal(nets_of[0.0](x), x)
+    far = {r: (block.train()(x) - x).abs().mean() for r, block in nets_of.items()}
+    assert far[0.5] < far[1.0]

@@ -1,0 +1,226 @@
+"""The whole way of a pretraining on tiny pictures: results that do not depend on being cut, on threads, or on bad luck."""
+
+import json
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from selftaught import train
+from selftaught.core import Batch, Method
+from selftaught.core.errors import AlarmError, DataError, ModelError, RequestError
+from selftaught.core.listener import Listener
+from selftaught.modalities import find
+from selftaught.nets import store
+
+SMALL = {"encoder_options": {"widths": (8, 16), "blocks": (1, 1), "stem": 8}, "recipe": {"batch": 32}}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rows, _ = find("image").toy(96, 0)
+    return np.stack(rows)[:, ::2, ::2]
+
+
+class Ears(Listener):
+    def __init__(self):
+        self.said, self.moments = [], []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def moment(self, moment):
+        self.moments.append(moment)
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return store.load_encoder(run.run.encoder).state_dict()
+
+
+def same(a, b) -> bool:
+    a, b = weights(a), weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def stop_after(calls: int):
+    counter = count(1)
+    return lambda: next(counter) >= calls
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", "swav", "rotation"])
+def test_a_run_that_was_cut_in_the_second_epoch_ends_in_the_same_bits(tmp_path, pictures, method):
+    whole = train.pretrain(pictures, method=method, steps=8, out=tmp_path / "whole", **SMALL)
+    cut = train.pretrain(pictures, method=method, steps=8, out=tmp_path / "cut", stop=stop_after(5), **SMALL)
+    assert cut.result["steps"] == 5
+    assert not cut.result["finished"]
+    resumed = train.resume(tmp_path / "cut", data=pictures)
+    assert resumed.result["resumed_from_step"] == 5
+    assert same(whole, resumed)
+    rows = [r["step"] for r in resumed.run.metrics()]
+    assert rows == list(range(1, 9))
+
+
+def test_thread_counts_change_no_bit(tmp_path, pictures):
+    runs = [
+        train.pretrain(pictures, method="simclr", steps=4, threads=n, out=tmp_path / str(n), **SMALL) for n in (1, 4)
+    ]
+    assert same(*runs)
+
+
+def test_another_seed_is_another_run(tmp_path, pictures):
+    runs = [train.pretrain(pictures, method="simclr", steps=2, seed=n, out=tmp_path / str(n), **SMALL) for n in (0, 1)]
+    assert not same(*runs)
+
+
+def test_no_steps_write_the_untrained_encoder(tmp_path, pictures):
+    untrained = train.pretrain(pictures, method="simclr", steps=0, out=tmp_path / "none", **SMALL)
+    trained = train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "one", **SMALL)
+    assert untrained.result["steps"] == 0
+    assert weights(untrained).keys() == weights(trained).keys()
+    assert not same(untrained, trained)
+
+
+def test_a_finished_run_says_so_and_stays(tmp_path, pictures):
+    done = train.pretrain(pictures, method="simclr", steps=2, out=tmp_path / "run", **SMALL)
+    ears = Ears()
+    again = train.resume(tmp_path / "run", data=pictures, listener=ears)
+    assert "finished already" in ears.said[0]
+    assert again.result["resumed_from_step"] == 2
+    assert same(done, again)
+
+
+def test_a_run_without_a_checkpoint_begins_anew_and_says_so(tmp_path, pictures):
+    done = train.pretrain(pictures, method="simclr", steps=2, out=tmp_path / "run", **SMALL)
+    before = weights(done)
+    for place in (tmp_path / "run" / "checkpoints").iterdir():
+        (place / "manifest.json").write_text("{}")
+    done.run.status("running")
+    ears = Ears()
+    again = train.resume(tmp_path / "run", data=pictures, listener=ears)
+    assert any("begins anew" in text for text in ears.said)
+    assert all(torch.equal(before[k], v) for k, v in weights(again).items())
+
+
+def test_changed_data_are_refused_on_resume(tmp_path, pictures):
+    train.pretrain(pictures, method="simclr", steps=4, out=tmp_path / "run", stop=stop_after(2), **SMALL)
+    with pytest.raises(ModelError, match="data have changed"):
+        train.resume(tmp_path / "run", data=255 - pictures)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten_unasked(tmp_path, pictures):
+    train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "run", **SMALL)
+    with pytest.raises(RequestError, match="already holds a run"):
+        train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "run", **SMALL)
+    train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "run", overwrite=True, **SMALL)
+
+
+def test_the_folder_tells_all(tmp_path, pictures):
+    done = train.pretrain(pictures, method="simclr", steps=3, out=tmp_path / "run", **SMALL)
+    folder = tmp_path / "run"
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert {"torch", "chip", "threads"} <= json.loads((folder / "env.json").read_text()).keys()
+    config = done.run.config()
+    assert (config["method"], config["steps"], config["recipe"]["batch"]) == ("simclr", 3, 32)
+    assert (folder / "views.png").read_bytes()[:4] == b"\x89PNG"
+    assert not list((folder / "checkpoints").glob(".writing-*"))
+
+
+def test_the_written_config_makes_the_same_run_again(tmp_path, pictures):
+    first = train.pretrain(
+        pictures, method="simclr", steps=3, options={"temperature": 0.5}, out=tmp_path / "a", **SMALL
+    )
+    config = {k: v for k, v in first.run.config().items() if k != "data"}
+    assert same(first, train.pretrain(pictures, out=tmp_path / "b", **config))
+
+
+def test_minutes_become_a_horizon_that_is_kept(tmp_path, pictures):
+    ears = Ears()
+    done = train.pretrain(pictures, method="simclr", minutes=0.02, out=tmp_path / "run", listener=ears, **SMALL)
+    assert done.run.config()["resolved"]["horizon"] == done.result["steps"] >= 1
+    assert any("ms a step" in text for text in ears.said)
+
+
+def test_one_row_is_no_data(tmp_path, pictures):
+    with pytest.raises(DataError, match="1 usable row"):
+        train.pretrain(pictures[:1], method="simclr", steps=1, out=tmp_path / "run")
+
+
+def test_accumulation_with_batch_statistics_is_refused(tmp_path, pictures):
+    with pytest.raises(RequestError, match="batch statistics"):
+        train.pretrain(
+            pictures, method="simclr", steps=1, out=tmp_path / "run", encoder_options=SMALL["encoder_options"],
+            recipe={"batch": 32, "accumulate": 2},
+        )  # fmt: skip
+
+
+def test_masked_pictures_learn_the_same_in_micro_batches(tmp_path, pictures):
+    vit = {"encoder_options": {"width": 16, "depth": 1, "heads": 2}}
+    runs = [
+        train.pretrain(
+            pictures,
+            method="mae",
+            steps=3,
+            out=tmp_path / str(n),
+            recipe={"batch": 32, "accumulate": n, "lr": 1e-3},
+            **vit,
+        )
+        for n in (1, 4)
+    ]
+    for a, b in zip(weights(runs[0]).values(), weights(runs[1]).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    losses = [[r["loss"] for r in run.run.metrics()] for run in runs]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def poison(monkeypatch, steps: set[int]):
+    """Makes the loss of SimCLR not finite at some steps, statistics included."""
+    from selftaught import methods
+
+    simclr = methods.find("simclr")
+    honest = simclr.loss
+
+    def loss(self: Method, batch: Batch):
+        if batch.step in steps:
+            batch = Batch(
+                [v.with_parts(pixels=v["pixels"] * float("nan")) for v in batch.views],
+                batch.index,
+                batch.seed,
+                batch.step,
+                batch.progress,
+            )
+        return honest(self, batch)
+
+    monkeypatch.setattr(simclr, "loss", loss)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, pictures, monkeypatch):
+    poison(monkeypatch, {2})
+    ears = Ears()
+    done = train.pretrain(pictures, method="simclr", steps=4, out=tmp_path / "run", listener=ears, **SMALL)
+    assert done.result["skipped"] == 1
+    assert any("step 2" in text and "rows" in text for text in ears.said)
+    assert all(torch.isfinite(v).all() for v in weights(done).values() if v.is_floating_point())
+
+
+def test_several_in_a_row_stop_the_run_with_the_rows(tmp_path, pictures, monkeypatch):
+    poison(monkeypatch, set(range(1, 50)))
+    with pytest.raises(AlarmError, match="5 steps in a row"):
+        train.pretrain(pictures, method="simclr", steps=20, out=tmp_path / "run", **SMALL)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+
+
+def test_collapse_is_noticed_by_the_loop(tmp_path, pictures, monkeypatch):
+    from selftaught import methods
+
+    byol = methods.find("byol")
+    honest = byol.loss
+
+    def loss(self, batch):
+        outputs = honest(self, batch)
+        return {**outputs, "features": outputs["features"].mean(0, keepdim=True).expand_as(outputs["features"])}
+
+    monkeypatch.setattr(byol, "loss", loss)
+    done = train.pretrain(pictures, method="byol", steps=80, out=tmp_path / "run", **SMALL)
+    assert any("collapse" in text for text in done.result["alarms"])
+    assert "collapse" in (tmp_path / "run" / "log.txt").read_text()
