@@ -1,5 +1,7 @@
 """View, Ragged and Tokens: rows and tokens are picked together with all that belongs to them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -56,10 +58,12 @@ def test_with_parts_copies():
 
 
 def test_view_cat_joins_parts_and_params():
-    make = lambda n, shift: View(
-        "image", parts={"pixels": torch.full((n, 1, 2, 2), shift)}, params={"flip": torch.full((n,), shift)}
-    )  # noqa: E731
-    joined = View.cat([make(2, 1.0), make(3, 2.0)])
+    def make(n, shift):
+        pixels, flip = torch.full((n, 1, 2, 2), shift), torch.full((n,), shift)
+        return View("image", parts={"pixels": pixels}, params={"flip": flip})
+
+    joined = View.cat([make(2, 1.0), replace(make(3, 2.0), params={**make(3, 2.0).params, "hue": torch.zeros(3)})])
+    assert joined.params.keys() == {"flip"}
     assert joined["pixels"][:, 0, 0, 0].tolist() == joined.params["flip"].tolist() == [1, 1, 2, 2, 2]
     assert joined.shapes == make(1, 0.0).shapes
     with pytest.raises(ValueError, match="differ"):

@@ -120,7 +120,7 @@ def test_options_that_are_not_plain_data_are_refused():
 
 @pytest.mark.parametrize("name", ["training", "forward", "parameters"])
 def test_names_that_nn_module_owns_are_refused(name):
-    with pytest.raises(TypeError, match="nn.Module owns"):
+    with pytest.raises(TypeError, match=r"nn\.Module owns"):
         type("Bad", (Method,), {"__annotations__": {name: bool}, name: True, "__module__": __name__})
 
 

@@ -124,7 +124,9 @@ def test_t_interval_covers(seeds):
     rng = np.random.default_rng(seeds)
     intervals = [t_interval(rng.normal(size=seeds)) for _ in range(2000)]
     assert np.mean([i.low <= 0 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.02)
-    percentile = [np.quantile(rng.choice(x, (200, seeds)).mean(1), [0.025, 0.975]) for x in rng.normal(size=(400, seeds))]
+    percentile = [
+        np.quantile(rng.choice(x, (200, seeds)).mean(1), [0.025, 0.975]) for x in rng.normal(size=(400, seeds))
+    ]
     assert np.mean([low <= 0 <= high for low, high in percentile]) < 0.94
     with pytest.raises(ValueError, match="at least two"):
         t_interval(np.array([1.0]))

@@ -22,7 +22,11 @@ def test_matching_is_the_best_of_all_permutations():
 def test_renamed_clusters_agree_perfectly():
     labels = np.repeat([3, 7, 40], 10)  # classes need not be 0..K-1
     clusters = np.repeat([2, 0, 1], 10)
-    assert measures.agreement(clusters, labels) == {"accuracy": 1.0, "nmi": pytest.approx(1.0), "ari": pytest.approx(1.0)}
+    assert measures.agreement(clusters, labels) == {
+        "accuracy": 1.0,
+        "nmi": pytest.approx(1.0),
+        "ari": pytest.approx(1.0),
+    }
     assert np.array_equal(measures.matching(clusters, labels), labels)
 
 

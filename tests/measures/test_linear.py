@@ -46,7 +46,9 @@ def test_many_problems_at_once_are_each_solved_as_if_alone():
     for p in range(3):
         for f in range(2):
             kept = weight[p, f].bool().numpy()
-            one = LogisticRegression(C=float(strength[p, f]), tol=1e-10, max_iter=5000).fit(x[p].numpy()[kept], y[p].numpy()[kept])
+            one = LogisticRegression(C=float(strength[p, f]), tol=1e-10, max_iter=5000).fit(
+                x[p].numpy()[kept], y[p].numpy()[kept]
+            )
             logits = together.logits(theta)[p, f].numpy()
             np.testing.assert_allclose(centred(logits), centred(one.decision_function(x[p].numpy())), atol=5e-3)
 

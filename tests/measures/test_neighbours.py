@@ -19,7 +19,11 @@ def loop_vote(queries, bank, labels, classes, k, temperature, exclude_self=False
     queries, bank = queries.double().numpy(), bank.double().numpy()
     out = np.zeros((len(queries), classes))
     for i, q in enumerate(queries):
-        cosine = [(q @ b / (np.linalg.norm(q) * np.linalg.norm(b)), j) for j, b in enumerate(bank) if not (exclude_self and i == j)]
+        cosine = [
+            (q @ b / (np.linalg.norm(q) * np.linalg.norm(b)), j)
+            for j, b in enumerate(bank)
+            if not (exclude_self and i == j)
+        ]
         for c, j in sorted(cosine, reverse=True)[:k]:
             out[i, labels[j]] += math.exp(c / temperature)
     return out / out.sum(1, keepdims=True)

@@ -61,9 +61,10 @@ def test_mae_encoder_sees_no_dropped_pixel_and_the_target_is_nothing_else():
     dropped = mae_places(method, batch)[2]
     pixel = dropped.view(6, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3).double()
     noise = torch.rand(6, 3, 8, 8, dtype=torch.float64)
-    change = lambda where: replace(
-        batch, views=[batch.views[0].with_parts(pixels=batch.views[0]["pixels"] + noise * where)]
-    )  # noqa: E731
+
+    def change(where):
+        return replace(batch, views=[batch.views[0].with_parts(pixels=batch.views[0]["pixels"] + noise * where)])
+
     before, unseen, seen = method(batch), method(change(pixel)), method(change(1 - pixel))
     assert torch.equal(before["features"], unseen["features"])
     assert not torch.equal(before["loss"], unseen["loss"])
@@ -305,7 +306,7 @@ def test_heads_are_as_wide_as_the_modalitys_target():
 
 
 def test_setting_up_without_an_example_says_what_is_missing():
-    with pytest.raises(ValueError, match="Facts.sample=a raw view"):
+    with pytest.raises(ValueError, match=r"Facts\(sample=a raw view"):
         MAE().setup(tokens(), Facts(rows=10, modality=Pictures()))
 
 

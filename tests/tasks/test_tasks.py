@@ -72,7 +72,9 @@ def test_losses_are_the_definitions():
     outputs = random.normal(0, torch.arange(6), (3,))
     truth = torch.tensor([0, 1, 2, 2, 1, 0])
     expected = -torch.log_softmax(outputs.double(), 1)[torch.arange(6), truth].mean()
-    assert float(Classify(classes=classes("a", "b", "c")).loss(outputs, truth)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(Classify(classes=classes("a", "b", "c")).loss(outputs, truth)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
     numbers = torch.tensor([1e6, 1e6 + 2], dtype=torch.float64)
     loss = Regress(mean=1e6 + 1, scale=1.0).loss(torch.zeros(2, 1), numbers)
     assert float(loss) == pytest.approx(1.0)

@@ -142,3 +142,18 @@ def test_small_crops_see_less():
     share = [float((b[:, 2] * b[:, 3]).mean()) / 32**2 for b in (whole, part)]
     assert np.isclose(share[0], 0.57, atol=0.06)
     assert np.isclose(share[1], 0.125, atol=0.02)
+
+
+def test_loops_are_compiled_where_no_cache_can_be_written():
+    from selftaught.views import kernels
+
+    place: dict = {}
+    exec("def double(x):\n    return 2 * x\n", place)  # numba has no folder for code that came from no file
+    assert kernels.compiled(place["double"])(21) == 42
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_batches_of_none_and_of_one(rows):
+    pixels = torch.zeros(rows, 3, 24, 24, dtype=torch.uint8)
+    for step in (joint(20, blur=0.5, solarise=0.5), mild(24)):
+        assert step(view(pixels), draw(rows))["pixels"].shape[:2] == (rows, 3)

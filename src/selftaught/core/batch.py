@@ -88,12 +88,13 @@ class View:
 
     @staticmethod
     def cat(views: list[View]) -> View:
-        """The rows of all views, one after the other; role and modality are the first one's."""
+        """The rows of all views, one after the other, with the params that all have; role and modality are the first one's."""
         first = views[0]
         if any(v.shapes != first.shapes or None in v.shapes.values() for v in views):
             raise ValueError(f"views whose parts differ in shape cannot be joined: {[v.shapes for v in views]}")
-        join = lambda name: {k: torch.cat([getattr(v, name)[k] for v in views]) for k in getattr(first, name)}  # noqa: E731
-        return replace(first, parts=join("parts"), params=join("params"))
+        known = [k for k in first.params if all(k in v.params for v in views)]
+        parts: dict[str, Tensor | Ragged] = {k: torch.cat([v[k] for v in views]) for k in first.parts}
+        return replace(first, parts=parts, params={k: torch.cat([v.params[k] for v in views]) for k in known})
 
     def with_parts(self, **parts: Tensor) -> View:
         """A copy with some parts replaced or added."""

@@ -159,7 +159,7 @@ class Method(nn.Module):
         trained = [p for p in self.parameters() if p.requires_grad]
         matrices = [p for p in trained if p.ndim > 1]
         vectors = [p for p in trained if p.ndim <= 1]
-        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+        groups: list[dict] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
         return [g for g in groups if g["params"]]
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:

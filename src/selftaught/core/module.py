@@ -47,7 +47,7 @@ def adopt(cls: type) -> None:
 
 def begin(cls: type):
     """`__new__` of a dataclass module: nn.Module must be initialised before the generated __init__ assigns fields."""
-    self = object.__new__(cls)
+    self: typing.Any = object.__new__(cls)
     nn.Module.__init__(self)
     return self
 

@@ -60,7 +60,9 @@ def scratch(
             epochs = max(3, min(plan.epochs, plan.epochs * SCRATCH_ROWS // len(train)))
             here = Plan(**{**vars(plan), "epochs": epochs, "seed": random.key(seed, "scratch plan", k)})
             model, _ = tune(fresh, problem.task, problem.pool, problem.labels.values, train, held, plan=here, device=device, listener=listener)  # fmt: skip
-            guesses.append(problem.task.predict(outputs(model, problem.test, np.arange(len(problem.targets)), device=device)))
+            guesses.append(
+                problem.task.predict(outputs(model, problem.test, np.arange(len(problem.targets)), device=device))
+            )
         found.scores["finetune", budget] = scores(problem.task, np.stack(guesses), problem.targets)
     return found
 

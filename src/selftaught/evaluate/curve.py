@@ -25,11 +25,23 @@ class Saved:
     high: float | None
 
     def plain(self) -> dict:
-        return {"control": self.control, "labels_per_class": self.budget, "needs": self.needs, "low": self.low, "high": self.high}
+        return {
+            "control": self.control,
+            "labels_per_class": self.budget,
+            "needs": self.needs,
+            "low": self.low,
+            "high": self.high,
+        }
 
 
 def labels_saved(
-    pretrained: Scores, curve: dict[int, Scores], *, control: str, budget: int, groups: np.ndarray | None = None, seed: int = 0
+    pretrained: Scores,
+    curve: dict[int, Scores],
+    *,
+    control: str,
+    budget: int,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
 ) -> Saved:
     """The budget at which the control's `curve` reaches the score of `pretrained` at `budget`.
 

@@ -22,7 +22,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One dict a set of features: "features", "rows", effective_rank (RankMe), effective_rank_centred, top_eigenvalue_share,
     dead_dimensions, mean_cosine, uniformity; and nmi and ari of the clusters of the test rows, where there are any."""
-    return [{"features": name, **_figures(features.test, clusters.get(name), targets)} for name, features in kept.items()]
+    return [
+        {"features": name, **_figures(features.test, clusters.get(name), targets)} for name, features in kept.items()
+    ]
 
 
 def _figures(features: np.ndarray, clusters: np.ndarray | None, targets: np.ndarray) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def views(encoder: Encoder, data, *, seed: int = 0, device: str = "cpu") -> dict
     change = modality.augment(Facts(rows=len(data), modality=modality, device=device))
     ids = torch.from_numpy(data.ids[rows]).to(device)
     first, second = (
-        clean(encoder.to(device), change(data.fetch(rows).to(device), Draw(ids, seed, 0, view, 1.0))).cpu() for view in (0, 1)
+        clean(encoder.to(device), change(data.fetch(rows).to(device), Draw(ids, seed, 0, view, 1.0))).cpu()
+        for view in (0, 1)
     )
     return {
         "alignment": round(measures.alignment(first, second), 6),

@@ -57,7 +57,9 @@ def _stages(encoder: Encoder, view: View) -> list[torch.Tensor]:
         return [stage.mean().float() for stage in encoder.features(view)]
 
 
-def _sweep(encoder, dataset, layers: Sequence[Layer | None] | Literal["all"], batch: int, device, dtype: str, rows, listener) -> list[np.ndarray]:
+def _sweep(
+    encoder, dataset, layers: Sequence[Layer | None] | Literal["all"], batch: int, device, dtype: str, rows, listener
+) -> list[np.ndarray]:
     view_of = _views(dataset, batch, device)
     was = encoder.training
     encoder.to(device).eval()

@@ -119,7 +119,11 @@ class _Ledger:
         return self.done[path.name]["rows"]
 
     def enter(self, path: Path, rows: int) -> None:
-        self.done[path.name] = self.own[path.name] = {"rows": rows, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        self.done[path.name] = self.own[path.name] = {
+            "rows": rows,
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
         _write_json(self.path, {**self.job, "files": self.own})
 
 

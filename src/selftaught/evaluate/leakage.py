@@ -47,7 +47,9 @@ def search(problem: Problem, features: Features, pretraining, encoder: Encoder, 
 def copies(test, test_features: np.ndarray, train, train_features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(exact, near) (N,) bool: which rows of `test` have a copy in `train`."""
     exact = np.isin(_hashes(test), _hashes(train))
-    similarity = measures.nearest(torch.from_numpy(test_features), torch.from_numpy(train_features), min(NEIGHBOURS, len(train)))
+    similarity = measures.nearest(
+        torch.from_numpy(test_features), torch.from_numpy(train_features), min(NEIGHBOURS, len(train))
+    )
     pairs = np.stack([np.repeat(np.arange(len(test)), similarity[1].shape[1]), similarity[1].flatten().numpy()], 1)
     near = np.zeros(len(test), dtype=bool)
     near[pairs[_same(test, train, pairs), 0]] = True
@@ -69,7 +71,9 @@ def _hashes(data, block: int = 1024) -> np.ndarray:
             out += [hashlib.blake2b(r.tobytes(), digest_size=16).digest() for r in rows]
         else:
             values, offsets = rows.values.numpy(), rows.offsets.tolist()
-            out += [hashlib.blake2b(values[a:b].tobytes(), digest_size=16).digest() for a, b in zip(offsets, offsets[1:])]
+            out += [
+                hashlib.blake2b(values[a:b].tobytes(), digest_size=16).digest() for a, b in zip(offsets, offsets[1:])
+            ]
     return np.array(out, dtype="S16")
 
 

@@ -65,7 +65,9 @@ def probe(
         _enter(found, problem, features, models, budget)
     if full:
         model, validation = fit_all(problem, features.pool, scale)
-        found.scores["linear", "all"] = scores(problem.task, _predict(problem.task, [model], features.test), problem.targets)
+        found.scores["linear", "all"] = scores(
+            problem.task, _predict(problem.task, [model], features.test), problem.targets
+        )
         found.validation["all"] = validation
     if extra:
         found.scores["knn", "all"] = scores(problem.task, neighbours(problem, features)[None], problem.targets)
@@ -77,16 +79,22 @@ def probe(
 
 
 def _enter(found: Probed, problem: Problem, features: Features, models: list[measures.Linear], budget: Budget) -> None:
-    found.scores["linear", budget] = scores(problem.task, _predict(problem.task, models, features.test), problem.targets)
+    found.scores["linear", budget] = scores(
+        problem.task, _predict(problem.task, models, features.test), problem.targets
+    )
     held = problem.probe_validation
     guesses = _predict(problem.task, models, features.pool[held])
     found.validation[budget] = scores(problem.task, guesses, problem.labels.values[held]).mean if len(held) else 0.0
 
 
-def fit_few(problem: Problem, pool: np.ndarray, draws: list[np.ndarray], scale: measures.Scale, key: int) -> list[measures.Linear]:
+def fit_few(
+    problem: Problem, pool: np.ndarray, draws: list[np.ndarray], scale: measures.Scale, key: int
+) -> list[measures.Linear]:
     """One read-out a draw, its strength chosen by cross-validation inside the draw."""
     targets = problem.task.encode(problem.labels.values)
-    return measures.fit_draws(pool, targets, draws, classes=problem.classes, scale=scale, key=key, groups=problem.pool_groups)
+    return measures.fit_draws(
+        pool, targets, draws, classes=problem.classes, scale=scale, key=key, groups=problem.pool_groups
+    )
 
 
 def fit_all(problem: Problem, pool: np.ndarray, scale: measures.Scale) -> tuple[measures.Linear, float]:

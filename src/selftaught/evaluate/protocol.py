@@ -114,7 +114,11 @@ def prepare(
     if groups is not None:
         notes.append(f"rows of one {group or 'group'} stay together in every split.")
     if test is None:
-        parts = {"train": (1 - HELD_OUT) * (1 - VALIDATION), "validation": (1 - HELD_OUT) * VALIDATION, "test": HELD_OUT}
+        parts = {
+            "train": (1 - HELD_OUT) * (1 - VALIDATION),
+            "validation": (1 - HELD_OUT) * VALIDATION,
+            "test": HELD_OUT,
+        }
         where = splits.split(len(dataset), parts, seed=seed, labels=known, groups=groups, duplicates=duplicates)
         tested, tested_labels = dataset.subset(where["test"]), known.take(where["test"])
         test_groups = None if groups is None else groups[where["test"]]
@@ -152,7 +156,9 @@ def _labels(dataset, labels) -> Labels:
         return dataset.labels(labels)
     values = np.asarray(labels)
     if len(values) != len(dataset):
-        raise RequestError(f"{len(values)} labels for {len(dataset)} rows.", "Give one label a row; None where there is none.")
+        raise RequestError(
+            f"{len(values)} labels for {len(dataset)} rows.", "Give one label a row; None where there is none."
+        )
     if values.dtype.kind not in "iufb":
         values = np.array([None if v is None or v != v or v == "" else str(v) for v in values.tolist()], dtype=object)
     return make_labels(values, "labels")
@@ -162,7 +168,8 @@ def _one_list_of_classes(first: Labels, second: Labels) -> tuple[Labels, Labels]
     """Both with the same codes: classes of the first, then those that only the second has."""
     if (first.classes is None) != (second.classes is None):
         raise DataError(
-            f"Column {first.column!r} holds classes in one set and numbers in the other.", "Use the same kind of label in both."
+            f"Column {first.column!r} holds classes in one set and numbers in the other.",
+            "Use the same kind of label in both.",
         )
     if first.classes is None or second.classes is None or first.classes == second.classes:
         return first, second
@@ -179,7 +186,9 @@ def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
 
 def _check(labels: Labels, tested: np.ndarray) -> None:
     if labels.classes is not None and len(np.unique(labels.values)) < 2:
-        raise DataError("The labelled rows outside the test set are of one class.", "Give labels of at least two classes.")
+        raise DataError(
+            "The labelled rows outside the test set are of one class.", "Give labels of at least two classes."
+        )
     if len(labels) < 4:
         raise DataError(f"{len(labels)} labelled rows are too few to probe.", "Give at least a few labels a class.")
     if not len(tested):

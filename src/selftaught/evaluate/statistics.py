@@ -70,7 +70,10 @@ class Scores:
 
     def minus(self, other: Scores) -> Scores:
         """Paired differences: same items, same draws; seeds in pairs where both have as many, else against their mean."""
-        if not np.array_equal(self.denominator, other.denominator) or self.numerator.shape[1] != other.numerator.shape[1]:
+        if (
+            not np.array_equal(self.denominator, other.denominator)
+            or self.numerator.shape[1] != other.numerator.shape[1]
+        ):
             raise ValueError("scores of other items or draws are no pairs")
         theirs = other.numerator
         if len(theirs) != len(self.numerator):

@@ -121,7 +121,9 @@ def solve(
             new_value, new_gradient = problems.value_and_gradient(trial, ridge)
             # Near the optimum rounding hides the descent of the value: a flatter slope will do (Hager & Zhang 2005).
             descends = new_value <= value + 1e-4 * length * slope
-            flatter = (new_value <= value + rounding * value) & (_dot(new_gradient, direction).abs() <= 0.9 * slope.abs())
+            flatter = (new_value <= value + rounding * value) & (
+                _dot(new_gradient, direction).abs() <= 0.9 * slope.abs()
+            )
             failed = active & ~(descends | flatter)
             if not failed.any():
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 from .. import modalities
 from ..core import ClosedForm, Encoder, Method, module
@@ -37,12 +37,12 @@ def names() -> list[str]:
 
 def find(name: str) -> Kind:
     """The class of a method's name, of its spelling with underscores, or of one of its aliases; RequestError tells the nearest."""
-    return finder.find(__name__, name, KINDS, "method")
+    return cast(Kind, finder.find(__name__, name, KINDS, "method"))
 
 
 def name_of(method: Kind) -> str:
     """The name under which a class is found."""
-    return next(name for name, cls in finder.everything(__name__, KINDS).items() if cls is method)
+    return next(name for name, cls in _methods().items() if cls is method)
 
 
 def fits(method: Kind, modality: Any) -> str | None:
@@ -53,9 +53,7 @@ def fits(method: Kind, modality: Any) -> str | None:
         return None
     wanted = " and ".join(f"{name!r} ({OFFERED[name]})" for name in missing)
     able = [m.name for m in _modalities() if method.needs & OFFERED.keys() <= m.offers]
-    run = [
-        name for name, cls in finder.everything(__name__, KINDS).items() if cls.needs & OFFERED.keys() <= kind.offers
-    ]
+    run = [name for name, cls in _methods().items() if cls.needs & OFFERED.keys() <= kind.offers]
     return (
         f"{name_of(method)} cannot learn from {kind.name}: it needs {wanted}, which {kind.name} does not offer.\n"
         f"  Kinds of data that do: {', '.join(able) or 'none'}.  Methods for {kind.name}: {', '.join(run) or 'none'}."
@@ -70,6 +68,10 @@ def check(method: Kind, encoder: Encoder) -> None:
             f"{name_of(method)} needs an encoder that {' and '.join(ABLE[m] for m in missing)}; {encoder.kind} is none.",
             "Leave --encoder out, or take one with tokens (for images a ViT).",
         )
+
+
+def _methods() -> dict[str, Kind]:
+    return cast(dict[str, Kind], finder.everything(__name__, KINDS))
 
 
 def _modalities() -> list[Any]:
@@ -90,7 +92,7 @@ def describe(method: Kind) -> dict[str, Any]:
 
 def grid() -> list[dict[str, Any]]:
     """`describe` of every method: method x modality, from the code."""
-    return [describe(cls) for cls in finder.everything(__name__, KINDS).values()]
+    return [describe(cls) for cls in _methods().values()]
 
 
 def page(method: Kind) -> str:

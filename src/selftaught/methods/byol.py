@@ -78,8 +78,8 @@ class BYOL(Method):
         predicted = [self.predictor(self.projector(f)) for f in features]
         with torch.no_grad():
             wanted = encode(self.teacher, batch.views)
-        per_row = sum(2 + 2 * negative_cosine(p, w) for p, w in zip(predicted, reversed(wanted), strict=True))
-        return {"loss": mean(per_row, batch.total), "features": features[0].detach()}
+        there, back = (2 + 2 * negative_cosine(p, w) for p, w in zip(predicted, reversed(wanted), strict=True))
+        return {"loss": mean(there + back, batch.total), "features": features[0].detach()}
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
         self.teacher.update(self._student(), progress)

@@ -57,7 +57,7 @@ class NextToken(Method):
                 "With next-token a class token stands first and sees nothing, so it cannot represent the row.",
                 'Take an encoder with pooling = "mean".',
             )
-        encoder.causal = True  # in the representation too: a token trained without its future has no use for it
+        encoder.causal = True  # type: ignore[assignment]  # in the representation too: a token trained without its future has no use for it
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         self.head = Linear(tokens.values.shape[-1], target.outputs)

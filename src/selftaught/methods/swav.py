@@ -81,7 +81,7 @@ class SwAV(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         views = batch.of("global") + batch.of("local")
         features = encode(self.encoder, views)
-        weight = self.codebook.weight
+        weight: Tensor = self.codebook.weight
         if (
             batch.progress < self.resting
         ):  # a gradient of zero, not none: data-parallel training waits for every parameter's

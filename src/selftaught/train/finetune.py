@@ -117,7 +117,9 @@ def _groups(model: Tuned, plan: Plan) -> list[dict]:
     return [{"params": adapters, "weight_decay": 0.0}, {"params": list(model.head.parameters()), "weight_decay": 0.0}]
 
 
-def _train(model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener) -> History:
+def _train(
+    model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener
+) -> History:
     batches = max(1, math.ceil(len(train) / plan.batch))
     epochs = max(plan.epochs, math.ceil(plan.steps / batches))
     recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=0.1)
@@ -171,22 +173,31 @@ def _training_views(data, plan: Plan, device: torch.device) -> Callable:
     change = modality.mild(facts) if hasattr(modality, "mild") else modality.plain(facts)
 
     def view_of(rows: np.ndarray, step: int, progress: float):
-        draw = Draw(torch.from_numpy(data.ids[rows]).to(device), random.key(plan.seed, "finetune views"), step, 0, progress)
+        draw = Draw(
+            torch.from_numpy(data.ids[rows]).to(device), random.key(plan.seed, "finetune views"), step, 0, progress
+        )
         return change(data.fetch(rows).to(device), draw)
 
     return view_of
 
 
 @torch.no_grad()
-def outputs(model: Tuned, data, rows: np.ndarray, *, device: str | torch.device = "cpu", batch: int = 256) -> np.ndarray:
+def outputs(
+    model: Tuned, data, rows: np.ndarray, *, device: str | torch.device = "cpu", batch: int = 256
+) -> np.ndarray:
     """(len(rows), outputs) float32 of clean views, in eval mode; the mode is put back."""
-    plain = data.modality.plain(Facts(rows=len(data), modality=data.modality, batch=batch, device=torch.device(device).type))
+    plain = data.modality.plain(
+        Facts(rows=len(data), modality=data.modality, batch=batch, device=torch.device(device).type)
+    )
     was = model.training
     model.eval()
     try:
         return np.concatenate(
             [
-                model(plain(data.fetch(some).to(device), Draw(torch.from_numpy(data.ids[some]).to(device)))).float().cpu().numpy()
+                model(plain(data.fetch(some).to(device), Draw(torch.from_numpy(data.ids[some]).to(device))))
+                .float()
+                .cpu()
+                .numpy()
                 for some in (rows[start : start + batch] for start in range(0, len(rows), batch))
             ]
         )

@@ -28,7 +28,9 @@ def inject(encoder: Encoder, *, rank: int = RANK) -> list[nn.Parameter]:
     with warnings.catch_warnings():
         # peft warns of targets whose weights are tied elsewhere; `merge` works on the one tensor, so nothing comes apart.
         warnings.simplefilter("ignore", UserWarning)
-        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, lora_dropout=0.0), encoder)
+        inject_adapter_in_model(
+            LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, lora_dropout=0.0), encoder
+        )
     return [p for p in encoder.parameters() if p.requires_grad]
 
 

@@ -1,0 +1,101 @@
+"""`selftaught evaluate RUN DATA`"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .arguments import Common, parse
+from .outcome import emit
+from .screen import listener
+
+DESCRIPTION = """Did pretraining help?  Probes RUN's encoder on labelled DATA beside fixed controls and ends in a verdict.
+
+The labels are read here and nowhere earlier.  The verdict's contrast is fixed beforehand: docs/protocol.md."""
+
+
+@dataclass(kw_only=True)
+class Arguments(Common):
+    run: Annotated[str, tyro.conf.Positional]
+    """A run folder or a saved encoder; several, divided by commas, are seeds of one pretraining."""
+    data: Annotated[str, tyro.conf.Positional]
+    """Labelled data."""
+    labels: str | None = None
+    """The column of the labels (default: the one that looks like it, said aloud)."""
+    test: str | None = None
+    """Test data of your own; else a fifth of DATA is held out."""
+    group: str | None = None
+    """The column of what must stay together (patient, session, document)."""
+    task: str | None = None
+    """classify or regress, where the guess is wrong."""
+    layer: str = "last"
+    """last, all, or a stage's number."""
+    budgets: tuple[int, ...] = ()
+    """Labels a class of the label curve."""
+    draws: int = 10
+    """Few-label draws, the same for every arm."""
+    seeds: int = 3
+    """Untrained networks that are drawn."""
+    seed: int = 0
+    controls: tuple[str, ...] = ()
+    """Of blind, raw, untrained, scratch."""
+    shelf: tuple[str, ...] = ()
+    """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
+    pretraining: str | None = None
+    """What RUN was pretrained on, where that is other data: searched for copies of test rows."""
+    device: str = "auto"
+    out: str | None = None
+    """Where to write the result (default: evaluation.json in the run's folder)."""
+
+
+def run(argv: list[str]) -> None:
+    from .. import nets
+    from ..evaluation import evaluate
+
+    arguments = parse(Arguments, argv, "evaluate", DESCRIPTION)
+    runs = arguments.run.split(",")
+    ears = listener(quiet=arguments.quiet)
+    layer = int(arguments.layer) if arguments.layer.lstrip("-").isdigit() else arguments.layer
+    options = {k: getattr(arguments, k) for k in ("budgets", "controls") if getattr(arguments, k)}
+    try:
+        result = evaluate(
+            runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
+            draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
+            shelf={name: nets.open_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
+            device=arguments.device, listener=ears, **options,
+        )  # fmt: skip
+    finally:
+        ears.finish()
+    save(result, runs[0], arguments.out)
+    emit(result, arguments.json, words(result))
+
+
+def save(result: dict, folder: str, out: str | None) -> None:
+    """Writes the result beside the run, so that report, runs and export find it."""
+    import json
+
+    from ..train.run import write_text
+
+    place = Path(out) if out else Path(folder) / "evaluation.json"
+    write_text(place, json.dumps(result, indent=1, default=str) + "\n")
+
+
+def words(result: dict) -> str:
+    """The scores as a table, the differences, the verdict last."""
+    lines = [f"{result['task']}, {result['metric']}"]
+    lines.append(f"{'features':<22}{'probe':<10}{'layer':<7}{'labels/class':>13}{'mean':>9}  95 % interval")
+    for row in result["rows"]:
+        span = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(
+            f"{row['features']:<22}{row['probe']:<10}{row['layer']!s:<7}{row['labels_per_class']!s:>13}{row['mean']:>9.3f}  {span}"
+        )
+    lines.append("")
+    for d in result["differences"]:
+        lines.append(
+            f"{d['a']} - {d['b']} ({d['probe']}, {d['labels_per_class']} labels): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+        )
+    leak = result["leakage"]
+    lines.append(f"copies of test rows among the rows learned from: {leak['exact']} exact, {leak['near']} near")
+    lines.append(f"\nverdict: {result['verdict']['answer']}\n{result['verdict']['sentence']}")
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""The result of an evaluation as plain data: rows, paired differences, leakage, verdict.  Other programs read it: keep it stable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import tasks
+from . import controls as control
+from . import curve, diagnose, leakage
+from .arms import Arms, Work
+from .probe import Probed
+from .protocol import Budget
+from .statistics import interval
+from .verdict import CONTROLS, Verdict, choose_control, judge
+
+
+def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
+    problem, groups = work.problem, work.problem.test_groups
+    main = next(iter(arms))
+    chosen = choose_control(
+        {n: p.validation[work.at] for (n, _), p in arms.items() if n in CONTROLS and work.at in p.validation}
+    )
+    scored = {name: arm for (name, layer), arm in arms.items() if (name, layer) == main or name != "pretrained"}
+    ours, theirs = scored["pretrained"].scores["linear", work.at], scored[chosen].scores["linear", work.at]
+    verdict = judge(
+        ours, theirs, name=chosen, budget=work.at, metric=problem.task.metric, groups=groups,
+        numbers=problem.classes is None, seen=int(leaks.seen.sum()), seed=work.seed,
+    )  # fmt: skip
+    return {
+        "task": tasks.name_of(problem.task),
+        "metric": problem.task.metric,
+        "rows": _rows(work, arms),
+        "differences": _differences(work, scored, verdict),
+        "smallest_visible_difference": round(verdict.difference.visible, 6),
+        "leakage": {
+            "exact": int(leaks.exact.sum()),
+            "near": int(leaks.near.sum()),
+            "without": _without(work, arms, leaks),
+        },
+        "verdict": {"answer": verdict.answer, "sentence": verdict.sentence},
+        "labels_saved": _saved(work, scored, chosen),
+        "measures": [
+            {**figures, **work.views.get(figures["features"], {})}
+            for figures in diagnose.measure(work.kept, {n: a.clusters for n, a in scored.items()}, problem.targets)
+        ],
+        "test_rows": len(problem.targets),
+    }
+
+
+def _order(budget: Budget) -> float:
+    return float("inf") if budget == "all" else float(budget)
+
+
+def _rows(work: Work, arms: Arms, keep: np.ndarray | None = None) -> list[dict[str, Any]]:
+    """One row an arm, probe, layer and budget, budgets ascending; of the test rows `keep` only, where given."""
+    groups = work.problem.test_groups
+    rows = []
+    for (name, layer), arm in arms.items():
+        for (how, budget), found in arm.scores.items():
+            held = found if keep is None else found.items(keep)
+            got = interval(held, groups if groups is None or keep is None else groups[keep], seed=work.seed)
+            seeds, draws, _ = found.numerator.shape
+            rows.append(
+                {
+                    "features": name, "probe": how, "layer": layer, "labels_per_class": budget, "mean": round(got.mean, 6),
+                    "low": round(got.low, 6), "high": round(got.high, 6), "draws": draws, "seeds": seeds,
+                }
+            )  # fmt: skip
+    return sorted(rows, key=lambda row: _order(row["labels_per_class"]))
+
+
+def _differences(work: Work, scored: dict[str, Probed], verdict: Verdict) -> list[dict[str, Any]]:
+    """Pretrained minus every other arm, the verdict's contrast first."""
+    ours, rows = scored["pretrained"], []
+    for name, arm in scored.items():
+        for (how, budget), other in arm.scores.items():
+            mine = ours.scores.get(("linear" if how == "finetune" else how, budget))
+            if name == "pretrained" or mine is None:
+                continue
+            got = interval(control.against(mine, other), work.problem.test_groups, seed=work.seed)
+            rows.append(
+                {
+                    "a": "pretrained", "b": name, "probe": how, "labels_per_class": budget, "mean": round(got.mean, 6),
+                    "low": round(got.low, 6), "high": round(got.high, 6),
+                }
+            )  # fmt: skip
+    first = ("linear", verdict.control, verdict.budget)
+    return sorted(
+        rows, key=lambda r: ((r["probe"], r["b"], r["labels_per_class"]) != first, _order(r["labels_per_class"]))
+    )
+
+
+def _without(work: Work, arms: Arms, leaks: leakage.Leaks) -> list[dict[str, Any]]:
+    """The rows again, without the test rows that have a copy among the training rows; none where nothing or everything leaks."""
+    keep = ~(leaks.exact | leaks.near)
+    return [] if keep.all() or not keep.any() else _rows(work, arms, keep)
+
+
+def _saved(work: Work, scored: dict[str, Probed], chosen: str) -> dict | None:
+    """How many labels the control needs to score what pretraining does at the verdict's budget; None without a curve."""
+    control_curve = {b: s for (how, b), s in scored[chosen].scores.items() if how == "linear" and b != "all"}
+    if work.at == "all" or len(control_curve) < 2:
+        return None
+    ours = scored["pretrained"].scores["linear", work.at]
+    return curve.labels_saved(
+        ours, control_curve, control=chosen, budget=int(work.at), groups=work.problem.test_groups, seed=work.seed
+    ).plain()
