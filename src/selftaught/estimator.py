@@ -54,8 +54,9 @@ class Representation(TransformerMixin, BaseEstimator):
         X = validate_data(self, X, reset=reset, dtype=np.float32, ensure_min_samples=2 if reset else 1)
         if self.shape is None:
             return [row[None] for row in X]
-        low, high = self.range_ if not reset else (float(X.min()), float(X.max()))
-        self.range_ = (low, high)
+        if reset:
+            self.range_ = (float(X.min()), float(X.max()))
+        low, high = self.range_
         scaled = np.clip((X - low) / ((high - low) or 1.0) * 255, 0, 255).round().astype(np.uint8)
         return scaled.reshape(len(X), *self.shape)
 

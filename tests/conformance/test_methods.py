@@ -92,6 +92,12 @@ def test_copies_and_saved_states_are_the_same_method(case):
         assert torch.equal(other(batch)["loss"], wanted)
         shared = {p.data_ptr() for p in other.parameters()} & {p.data_ptr() for p in method.parameters()}
         assert not shared
+    resumed, _ = case.make()
+    resumed.load_state_dict(method.state_dict())
+    for way in (method, resumed):  # going on from a saved state is going on: teachers and codebooks included
+        descend(way, batch, 1e-2)
+        way.after_step(0.6, {})
+    assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in method.state_dict().items())
 
 
 @every_case

@@ -1,5 +1,7 @@
 """Two gloo processes give one process's loss, gradients and statistics, for every method: one start serves all of them."""
 
+from functools import cache
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +20,7 @@ def found(tmp_path_factory):
     return {n.removesuffix(".safetensors"): [load_file(folder / f"{r}.{n}") for r in range(WORLD)] for n in names}
 
 
+@cache
 def alone(case):
     """What one process finds on the whole batch."""
     method, batch = case.make()

@@ -110,6 +110,18 @@ def test_next_token_is_the_mean_surprise_of_each_word_given_those_before():
     assert method(batch)["loss"].item() == pytest.approx(total / count, abs=1e-9)
 
 
+def test_the_end_is_learnt_where_padding_has_its_id():
+    """Padding is told by `valid`, never by an id: else a tokenizer whose padding is its end mark never learns to end."""
+    method = made(NextToken(tied=False), words(), Texts())
+    view = texts((7, 4))
+    same_id = view.with_parts(ids=view["ids"].masked_fill(~view["valid"], 2))
+    (grads, loss), (others, again) = (gradients(method, batch_of(method, v, Texts())) for v in (view, same_id))
+    assert torch.equal(loss, again)
+    assert torch.equal(grads["head.weight"], others["head.weight"])
+    _, target, chosen = method._target(batch_of(method, same_id, Texts()))
+    assert (target.values[chosen] == 2).sum() == 2
+
+
 class OneTarget(Texts):
     """Texts of which only token 5 is to be predicted."""
 

@@ -38,9 +38,24 @@ def test_every_modality_holds_to_the_contract(name):
     kind = modalities.find(name)
     assert kind.name == name
     assert kind.offers <= {"augment", "local", "turn", "target", "patches"}
-    for (
-        method
-    ) in ["sniff", "fit", "decode", "collate", "plain", "augment", "local", "mild", "corrupt", "target", "encoder", "raw", "config", "save", "load", "toy"]:
+    for method in [
+        "sniff",
+        "fit",
+        "decode",
+        "collate",
+        "plain",
+        "augment",
+        "local",
+        "mild",
+        "corrupt",
+        "target",
+        "encoder",
+        "raw",
+        "config",
+        "save",
+        "load",
+        "toy",
+    ]:
         assert callable(getattr(kind, method)), method
 
 
@@ -94,7 +109,7 @@ def test_requests_that_cannot_be_met(tmp_path):
     spec = {"picture": RNG.integers(0, 256, (8, 12, 12), dtype=np.uint8), "kind": ["a", "b"] * 4}
     for wrong, match in (
         ({"column": "pictrue"}, "picture"), ({"label": "kinds"}, "kind"), ({"group": "patient"}, "patient"),
-        ({"modality": "text"}, "no column of kind 'text'"), ({"modality": "sound"}, "sound"), ({"column": "kind", "modality": "image"}, "image"),
+        ({"size": 0}, "--size 0"), ({"size": 100_000}, "4 to 4096"), ({"modality": "text"}, "no column of kind 'text'"), ({"modality": "sound"}, "sound"), ({"column": "kind", "modality": "image"}, "image"),
     ):  # fmt: skip
         with pytest.raises(RequestError, match=match):
             modalities.open_data(spec, **wrong)

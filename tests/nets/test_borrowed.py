@@ -22,7 +22,7 @@ from selftaught.nets import store
 from selftaught.nets.borrowed import quiet
 from selftaught.nets.split import probe
 
-TRANSFORMER = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=16, patch_size=4)
+TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
 CONFIGS = {
     "vit": ViTConfig(intermediate_size=64, **TRANSFORMER),
     "dinov2": Dinov2Config(**TRANSFORMER),

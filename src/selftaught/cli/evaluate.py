@@ -50,7 +50,6 @@ class Arguments(Common):
 
 
 def run(argv: list[str]) -> None:
-    from .. import nets
     from ..evaluation import evaluate
 
     arguments = parse(Arguments, argv, "evaluate", DESCRIPTION)
@@ -62,13 +61,24 @@ def run(argv: list[str]) -> None:
         result = evaluate(
             runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
             draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
-            shelf={name: nets.open_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
+            shelf={name: _shelf(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
             device=arguments.device, listener=ears, **options,
         )  # fmt: skip
     finally:
         ears.finish()
     save(result, runs[0], arguments.out)
     emit(result, arguments.json, words(result))
+
+
+def _shelf(name: str):
+    """An encoder off the shelf: a folder that selftaught wrote, or what `nets.parse` understands."""
+    from .. import nets
+    from ..nets import store
+
+    if Path(name).is_dir():
+        return store.load_encoder(store.find(name))
+    kind, options = nets.parse(name)
+    return nets.build(kind, **options)
 
 
 def save(result: dict, folder: str, out: str | None) -> None:

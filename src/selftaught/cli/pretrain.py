@@ -74,7 +74,8 @@ def run(argv: list[str]) -> int:
     file_only = wanted(argv, "--config")
     name = wanted(argv, "--method") or (config.load(file_only).get("method") if file_only else None)
     method = methods.find(name) if name else None
-    arguments = parse(with_options(Arguments, method) if method else Arguments, argv, "pretrain", DESCRIPTION)
+    kind: type[Arguments] = with_options(Arguments, method) if method else Arguments
+    arguments = parse(kind, argv, "pretrain", DESCRIPTION)
     stop = leave_on_signals()
     ears = listener(quiet=arguments.quiet)
     direct = {k: getattr(arguments, k) for k in DIRECT if getattr(arguments, k)}

@@ -8,6 +8,8 @@ few are aligned over scales and places, and are the same picture where the detai
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ _GREY = (0.299, 0.587, 0.114)
 _BLOCK = 128
 
 # Thresholds in grey levels of 0-255, measured on generated pictures and CIFAR-10 (tests/data/test_duplicates.py).
+_APART = 30.0
 _DETAIL, _AGREE, _FOLLOW, _FAR, _TINT = 1.5, 0.8, 0.9, 18.0, 10.0
 _CLOSE, _CLOSE_TINT, _CLOSER, _WHOLE = 6.0, 7.0, 4.0, 30
 
@@ -58,7 +61,7 @@ def _describe(x: Tensor) -> Tensor:
     return torch.cat([blurred - blurred.mean(1, keepdim=True), tint], 1)
 
 
-def _crop(x: Tensor, box: tuple[float, float, float]) -> Tensor:
+def _crop(x: Tensor, *, box: tuple[float, float, float]) -> Tensor:
     top, left, side = (round(v * SIDE) for v in box)
     return _resized(x[:, :, top : top + side, left : left + side], SIDE)
 
@@ -67,76 +70,96 @@ def _describe_all(thumbs: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat([_describe(change(part.float())) for part in thumbs.split(1024)])
 
 
-def candidates(a: Tensor, b: Tensor | None, k: int = 3, queries: Tensor | None = None) -> np.ndarray:
-    """(n, 2) int64 pairs (row of a, row of b) worth an alignment; b None: pairs within a, smaller row first.
+@dataclass(frozen=True)
+class Candidates:
+    """Pairs worth an alignment, as (n,) rows: `crop` (of a) may be a window of `whole` (of b), after a flip where `mirrored`."""
 
-    a, b: thumbnails (N, 3, SIDE, SIDE) uint8; k: candidates of each picture; queries: rows of `a` that are asked (default: all).
-    Costs about 2,000 multiply-adds a pair of pictures.
+    crop: np.ndarray
+    whole: np.ndarray
+    mirrored: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.crop)
+
+
+def candidates(a: Tensor, b: Tensor | None = None, k: int = 3, queries: Tensor | None = None) -> Candidates:
+    """For each picture of a (or `queries`, rows of a) the k of b that it most looks like a window of; b None: of a's others.
+
+    a, b: thumbnails (N, 3, SIDE, SIDE) uint8.  Costs about 2,000 multiply-adds a pair of pictures.
     """
-    found = _search(a, a if b is None else b, k, queries, same=b is None)
-    if b is not None and queries is None:
-        found = np.concatenate([found, _search(b, a, k, None, same=False)[:, ::-1]])
-    if b is None:
-        found = np.sort(found, 1)
-    return np.unique(found, axis=0)
-
-
-def _search(a: Tensor, b: Tensor, k: int, queries: Tensor | None, *, same: bool) -> np.ndarray:
+    same, b = b is None, a if b is None else b
     asked = torch.arange(len(a)) if queries is None else queries
     plain = _describe_all(a[asked], lambda x: x)
     middle = plain.mean(0)
-    _, vectors = torch.linalg.eigh(torch.cov((plain[:20_000] - middle).T))
-    axes = vectors[:, -_WIDTH:]
-    index = [(_describe_all(b, lambda x, box=box: _crop(x, box)) - middle) @ axes for box in _BOXES]  # type: ignore[misc]
+    axes = torch.linalg.eigh(torch.cov((plain[:20_000] - middle).T))[1][:, -_WIDTH:]
+    index = [(_describe_all(b, partial(_crop, box=box)) - middle) @ axes for box in _BOXES]
     index = [torch.cat([v, -v.pow(2).sum(1, keepdim=True) / 2], 1).T.contiguous() for v in index]
-    faces = [plain, _describe_all(a[asked], lambda x: x.flip(-1))]
-    faces = [F.pad((v - middle) @ axes, (0, 1), value=1.0) for v in faces]
-    pairs = []
+    faces = [(v - middle) @ axes for v in (plain, _describe_all(a[asked], lambda x: x.flip(-1)))]
+    found = []
     block = max(16, min(1024, (1 << 24) // max(1, len(b))))
     for start in range(0, len(asked), block):
         rows = asked[start : start + block]
-        best = torch.full((len(rows), len(b)), -torch.inf)
-        for face in faces:
-            for columns in index:  # larger means nearer: q.d - |d|^2 / 2
-                torch.maximum(best, face[start : start + block] @ columns, out=best)
-        if same:
-            best[torch.arange(len(rows)), rows] = -torch.inf
-        near = best.topk(min(k, best.shape[1] - same), 1).indices
-        pairs.append(torch.stack([rows[:, None].expand_as(near), near], -1).reshape(-1, 2))
-    return torch.cat(pairs).numpy() if pairs else np.empty((0, 2), np.int64)
+        for mirrored, face in enumerate(faces):
+            near, distance = _nearest(face[start : start + block], index, k, rows if same else None)
+            keep = distance <= _APART**2 * (8 * 8 + 3 * 4 * 4)
+            found.append(torch.stack([rows[:, None].expand_as(near), near, torch.full_like(near, mirrored)], -1)[keep])
+    joined = torch.cat(found).numpy() if found else np.empty((0, 3), np.int64)
+    return Candidates(joined[:, 0], joined[:, 1], joined[:, 2].astype(bool))
+
+
+def _nearest(face: Tensor, index: list[Tensor], k: int, itself: Tensor | None) -> tuple[Tensor, Tensor]:
+    """((Q, k) nearest rows, their squared distances), over all crops of the index; `itself`: a row to leave out of each query's."""
+    asked = F.pad(face, (0, 1), value=1.0)
+    best = asked @ index[0]  # q.d - |d|^2 / 2: larger means nearer
+    for columns in index[1:]:
+        torch.maximum(best, asked @ columns, out=best)
+    if itself is not None:
+        best[torch.arange(len(best)), itself] = -torch.inf
+    value, near = best.topk(min(k, best.shape[1] - (itself is not None)), 1)
+    return near, (face.pow(2).sum(1, keepdim=True) - 2 * value).clamp_min(0)
+
+
+def judge(a: Tensor, b: Tensor, found: Candidates) -> np.ndarray:
+    """(n,) float32 scores in 0-1 of candidates; above 0.5 they are the same picture.  About 1 million multiply-adds each."""
+    scores = np.zeros(len(found), np.float32)
+    for start in range(0, len(found), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        crop, whole = a[torch.from_numpy(found.crop[part])].float(), b[torch.from_numpy(found.whole[part])].float()
+        mirrored = torch.from_numpy(found.mirrored[part])
+        crop = torch.where(mirrored[:, None, None, None], crop.flip(-1), crop)
+        scores[part] = _score(crop, *_align(crop, whole)).numpy()
+    return scores
 
 
 def same_picture(a: Tensor, b: Tensor, pairs: np.ndarray) -> np.ndarray:
-    """(n,) float32 scores in 0-1 of pairs of thumbnails; above 0.5 they are the same picture.
+    """(n,) float32 scores in 0-1 of pairs (row of a, row of b), wherever they came from; above 0.5 they are the same picture.
 
-    Each picture of a pair may be the crop, and may be mirrored.  About 2 million multiply-adds a pair.
+    Either may be a window of the other, mirrored or not.
     """
-    scores = np.zeros(len(pairs), np.float32)
-    for start in range(0, len(pairs), _BLOCK):
-        part = torch.from_numpy(np.ascontiguousarray(pairs[start : start + _BLOCK]))
-        first, second = a[part[:, 0]].float(), b[part[:, 1]].float()
-        best = torch.zeros(len(part))
-        for whole, crop in ((first, second), (second, first)):
-            for face in (crop, crop.flip(-1)):
-                best = torch.maximum(best, _judge(face, *_align(face, whole)))
-        scores[start : start + _BLOCK] = best.numpy()
-    return scores
+    best = np.zeros(len(pairs), np.float32)
+    first, second = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+    for flip in (False, True):
+        mirrored = np.full(len(pairs), flip)
+        np.maximum(best, judge(a, b, Candidates(first, second, mirrored)), out=best)
+        np.maximum(best, judge(b, a, Candidates(second, first, mirrored)), out=best)
+    return best
 
 
 def _align(crop: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
     """(best window of `whole` for each side of the crop, resized to SIDE; side of the best), by the mean squared difference in grey."""
-    rows = torch.arange(len(whole))
     grey = _grey(whole)
+    spectrum = torch.fft.rfft2(grey)
     least, windows, sides = torch.full((len(whole),), torch.inf), whole.clone(), torch.full((len(whole),), SIDE)
     energy = F.pad(grey.pow(2).cumsum(1).cumsum(2), (1, 0, 1, 0))
     for side in range(SIDE, _SMALLEST - 1, -1):
         small = _grey(_resized(crop, side))
         places = SIDE - side + 1
-        dot = F.conv2d(grey[None], small[:, None], groups=len(grey))[0].flatten(1)
+        template = torch.fft.rfft2(small, s=(SIDE, SIDE)).conj()
+        dot = torch.fft.irfft2(spectrum * template, s=(SIDE, SIDE))[:, :places, :places].flatten(1)
         held = energy[:, side:, side:] - energy[:, :-side, side:] - energy[:, side:, :-side] + energy[:, :-side, :-side]
         apart = (small.pow(2).sum((1, 2))[:, None] + held.flatten(1) - 2 * dot) / side**2
         value, place = apart.min(1)
-        better = rows[value < least - 1e-3]
+        better = (value < least - 1e-3).nonzero().flatten()
         if not len(better):
             continue
         least[better], sides[better] = value[better], side
@@ -157,9 +180,11 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + 1e-3)
 
 
-def _judge(crop: Tensor, window: Tensor, side: Tensor) -> Tensor:
+def _score(crop: Tensor, window: Tensor, side: Tensor) -> Tensor:
     """(B,) scores: 0.5 to 1 where the detail correlates and colours agree, or both are smooth and nearly equal."""
-    blurred = torch.stack([_resized(_resized(c[None], int(s)), SIDE)[0] for c, s in zip(crop, side, strict=True)])
+    blurred = torch.empty_like(crop)
+    for held in side.unique().tolist():  # as blurred as the window is that was resized
+        blurred[side == held] = _resized(_resized(crop[side == held], held), SIDE)
     a, b = _grey(blurred), _grey(window)
     apart = (a - b).pow(2).mean((1, 2)).sqrt()
     tint = F.adaptive_avg_pool2d((blurred - a[:, None]) - (window - b[:, None]), 4).pow(2).mean((1, 2, 3)).sqrt()

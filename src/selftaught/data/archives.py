@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..core import DataError
-
 from . import cells, fingerprint, limits, sniff
 from .bad import Bad
 from .folders import labels_of_paths, split_of

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ..core import DataError, RequestError
-
 from . import fingerprint, limits
 from .bad import Bad
 from .cells import payload, values

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..core import DataError, Ragged, RequestError, View
-
 from . import cache
 from .arrays import Arrays, plain_list
 from .bad import Bad, Rejected

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError, Ragged
-
 from .bad import Bad, Rejected
 from .decode import cores, decode_all
 from .source import Payload, Source

@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..core import DataError
-
 from . import fingerprint, limits
 from .bad import Bad
 from .paths import inside, read_file, read_text_file

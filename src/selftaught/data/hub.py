@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from ..core import DataError, RequestError
-
 from . import cells
 from .tables import Table
 

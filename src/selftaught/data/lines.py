@@ -11,7 +11,6 @@ from typing import BinaryIO
 import numpy as np
 
 from ..core import DataError
-
 from . import fingerprint, limits, streams
 from .bad import Bad
 from .folders import split_of

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..core import RequestError, View, random
-
 from .dataset import Dataset
 
 Step: TypeAlias = tuple[int, Tensor, dict[str, View]]

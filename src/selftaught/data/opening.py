@@ -11,7 +11,6 @@ import numpy as np
 
 from ..core import DataError, RequestError
 from ..core.errors import nearest
-
 from . import arrays, streams
 from .archives import Tars
 from .folders import Folder, Listing, scan, split_of, type_of

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from ..core import DataError
-
 from . import cells, limits, streams
 from .bad import Bad
 

@@ -8,7 +8,6 @@ from typing import TypeAlias
 import numpy as np
 
 from ..core.errors import nearest
-
 from .bad import Bad
 
 Payload: TypeAlias = bytes | str | np.ndarray

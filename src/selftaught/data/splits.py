@@ -10,7 +10,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core import DataError, RequestError, random
-
 from .labels import Labels
 
 DEFAULT = {"train": 0.8, "validation": 0.1, "test": 0.1}

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from ..core import Ragged
-
 from . import cache
 from .bad import Bad, Rejected
 from .decode import Decoded, decode_all, decoded

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..core import DataError
-
 from . import limits
 
 MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"\xfd7zXZ\x00": "xz"}

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from ..core import DataError
-
 from . import cells, fingerprint, sniff
 from .bad import Bad
 from .folders import split_of, type_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -71,9 +72,7 @@ def _hashes(data, block: int = 1024) -> np.ndarray:
             out += [hashlib.blake2b(r.tobytes(), digest_size=16).digest() for r in rows]
         else:
             values, offsets = rows.values.numpy(), rows.offsets.tolist()
-            out += [
-                hashlib.blake2b(values[a:b].tobytes(), digest_size=16).digest() for a, b in zip(offsets, offsets[1:])
-            ]
+            out += [hashlib.blake2b(values[a:b].tobytes(), digest_size=16).digest() for a, b in pairwise(offsets)]
     return np.array(out, dtype="S16")
 
 

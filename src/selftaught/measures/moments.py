@@ -50,7 +50,8 @@ def generalised_eigenvectors(between: Tensor, total: Tensor, count: int, *, ridg
     """
     size = len(total)
     dtype = torch.float64 if size <= _EXACT else torch.float32
-    total = total.to(dtype) + torch.eye(size, dtype=dtype) * (ridge * float(total.diagonal().double().mean()))
+    held = ridge * float(total.diagonal().double().mean()) or 1.0  # codes that are all empty have no moments
+    total = total.to(dtype) + torch.eye(size, dtype=dtype) * held
     root = torch.linalg.cholesky(total)
     half = torch.linalg.solve_triangular(root, between.to(dtype), upper=False)
     whole = torch.linalg.solve_triangular(root, half.T.contiguous(), upper=False)
@@ -77,12 +78,13 @@ def largest(matrix: Tensor, count: int, *, steps: int) -> tuple[Tensor, Tensor]:
 
 def principal_axes(features_ND: Tensor, count: int, *, power: float) -> tuple[Tensor, Tensor]:
     """Mean (D,) and axes (D, count) of features, each axis scaled by eigenvalue ** -power: 0 plain, 1/4 half whitened, 1/2 white."""
+    n, d = features_ND.shape
     mean = features_ND.mean(0)
     x = features_ND - mean
-    covariance = x.T @ x / len(x)
-    if len(covariance) <= _EXACT:
-        covariance = covariance.double()
-    values, vectors = largest(covariance, min(count, len(covariance)), steps=3)
+    matrix = (x @ x.T if n < d else x.T @ x) / n  # the smaller of two with the same eigenvalues
+    values, vectors = largest(matrix.double() if len(matrix) <= _EXACT else matrix, min(count, n, d), steps=3)
+    if n < d:
+        vectors = torch.nn.functional.normalize(x.T @ vectors.to(x.dtype), dim=0)
     scaled = fixed_signs(vectors) * values.clamp_min(1e-9 * float(values[0].clamp_min(1e-30))) ** -power
     return mean.float(), scaled.float().contiguous()
 

@@ -4,18 +4,18 @@ Paper: Chen, Kornblith, Norouzi & Hinton, "A Simple Framework for Contrastive Le
 (arXiv:2002.05709); objective: equation 1.  More than two views: every pair of views of a row is a positive, and further views of
 the row are left out of its denominator.
 
-When it works: the augmentations remove what does not matter and leave what does (crops and colours for photographs of objects); it is
-steady, hard to collapse, and the quickest of the gradient methods here with few steps.
+When it works: the augmentations remove what does not matter and leave what does (crops and colours for photographs of objects).  It is
+steady and hard to collapse, and gets somewhere with few steps.
 When it fails: the augmentations remove what matters (colour of flowers, direction of digits, level of a sensor); many rows are
 near-duplicates of one another, which it pushes apart; batches under about 64 rows, where there is little to tell apart.
 What to watch: `accuracy` is the share of views whose nearest other embedding is a view of the same row.  1.0 early on means that the
-task is too easy (weak augmentation, small batch); chance is 1 / (rows of the batch).
+task is too easy (weak augmentation, small batch); chance is 1 / (2 x rows of the batch).
 
 Cost: one forward and backward a view, and (batch x views)^2 x `width` multiply-adds for the loss, which is small beside them.
 
 Scaled to the budget: batch 4096 -> a few hundred and 1000 epochs -> minutes, since few steps are the enemy of a short run; with so few
-negatives temperature 0.5 -> 0.2; LARS -> AdamW, which needs no tuning at this batch; projector 2048-128 -> a few hundred units, in
-proportion to the encoder's width.  Accumulation is exact: embed every micro-batch, one loss of all, replay (GradCache).
+negatives temperature 0.5 -> 0.1; LARS -> AdamW; projector 2048-128 -> 256-64, in proportion to the encoder's width.  Accumulation is
+exact (embed every micro-batch, one loss of all, replay), where neither encoder nor projector has batch normalisation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SimCLR(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"augment"})
     couples_rows: ClassVar[bool] = True
 
-    temperature: float = 0.2
+    temperature: float = 0.1
     """Divides the cosines: lower looks harder at the most similar other examples."""
     hidden: int = 256
     """Hidden width of the projector."""

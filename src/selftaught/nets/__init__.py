@@ -17,6 +17,7 @@ from ..core.errors import nearest
 KINDS = {
     "resnet": "selftaught.nets.resnet:ResNet",
     "resnet-small": "selftaught.nets.small:SmallResNet",
+    "patch-code": "selftaught.nets.patch_code:PatchCode",
     "vit": "selftaught.nets.vit:ViT",
     "text-transformer": "selftaught.nets.text:TextTransformer",
     "series-transformer": "selftaught.nets.series:SeriesTransformer",

@@ -23,10 +23,10 @@ def _walk(value: object, where: str) -> int:
         return sum(_walk(child, f"{where}.{key}") for key, child in value.items())
     if isinstance(value, list | tuple):
         if len(value) > LONGEST:
-            raise ModelError(f"The config's {where} holds {len(value):,} values; {LONGEST:,} are the most.")
+            raise ModelError(f"The setting {where} holds {len(value):,} values; {LONGEST:,} are the most.")
         return sum(_walk(child, where) for child in value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) > LARGEST:
-            raise ModelError(f"The config's {where} = {str(value)[:20]} is more than any network here has.")
+            raise ModelError(f"The setting {where} = {str(value)[:20]} is more than any network here has.")
         return int(value) if _DEEP.search(where.rpartition(".")[2]) and value > 0 else 0
     return 0

@@ -124,7 +124,7 @@ def pickles(folder: Path) -> list[str]:
 
 def memory_left() -> int | None:
     """Bytes that this process may still take: of the machine, of its container and of its own limit; None where unknown."""
-    found = []
+    found: list[int] = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
@@ -133,7 +133,13 @@ def memory_left() -> int | None:
         if limit.isdigit():
             found.append(int(limit) - int((control / "memory.current").read_text()))
     except (OSError, ValueError, IndexError):
-        return min(found, default=None)
+        pass  # another system, or no container: what was found so far holds
+    if os.name == "posix":
+        import resource
+
+        limit_here, used = resource.getrlimit(resource.RLIMIT_AS)[0], Path("/proc/self/statm")
+        if limit_here != resource.RLIM_INFINITY and used.exists():
+            found.append(limit_here - int(used.read_text().split()[0]) * resource.getpagesize())
     return min(found, default=None)
 
 

@@ -30,7 +30,8 @@ def train_method(job: Job) -> dict[str, Any]:
         job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data))))
     )
     method.setup(encoder, job.facts)
-    method.to(accelerator.device, memory_format=torch.channels_last)
+    method.to(accelerator.device)
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
     specs = method.views(job.facts)
     training = loop.Training(
         method,
@@ -113,7 +114,7 @@ def run_loop(job: Job, training: loop.Training, accelerator) -> tuple[bool, floa
     if job.track:
         accelerator.init_trackers("selftaught", config={"method": job.settings.method, "seed": job.settings.seed})
         tracker = lambda row, step: accelerator.log(row, step=step)  # noqa: E731
-    observers = [observe.Metrics(job.run, tracker)]
+    observers: list[observe.Observer] = [observe.Metrics(job.run, tracker)]
     with loader(job, training.recipe, training.specs, training.step) as batches:
         if dist.rank() == 0 and training.step == 0:
             pictures.save_views(job.run.folder / "views.png", job.data, training.specs, job.settings.seed, job.device)

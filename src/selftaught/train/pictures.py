@@ -19,7 +19,7 @@ def save_views(path: Path, data, specs: list[ViewSpec], seed: int, device: torch
     raw = data.fetch(index)
     if raw.modality not in ("image", "series"):
         return
-    raws = {spec.rows: raw.to(device) for spec in specs}
+    raws = {str(spec.rows): raw.to(device) for spec in specs}
     batch = make_batch(specs, raws, index.to(device), seed=seed, step=0, progress=1.0)
     columns = [_cells(raw), *(_cells(view) for view in batch.views)]
     sheet = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)

@@ -1,0 +1,144 @@
+"""Writes what docs/ and README.md take from the code and from result files:  python benchmarks/tables.py [--check]
+
+docs/methods/NAME.md and docs/tasks/NAME.md come from the docstrings; the table between the marks in README.md from
+benchmarks/results/*.json.  With --check nothing is written and a difference is an error: a test does that.
+"""
+
+import json
+import re
+import sys
+
+from record import RESULTS, ROOT
+
+
+def pages() -> dict[str, str]:
+    """{path below docs: text} of methods and tasks."""
+    from selftaught import methods, tasks
+
+    out = {}
+    rows = [
+        "# Methods\n",
+        "Generated from the code: `make docs`.\n",
+        "| method | family | runs on | paper |",
+        "|---|---|---|---|",
+    ]
+    for row in methods.grid():
+        name = row["name"]
+        out[f"methods/{name}.md"] = f"# {name}\n\n```text\n{methods.page(methods.find(name)).rstrip()}\n```\n"
+        rows.append(f"| [{name}]({name}.md) | {row['family']} | {', '.join(row['modalities'])} | {row['paper']} |")
+    out["methods/README.md"] = "\n".join(rows) + "\n"
+    for name in tasks.names():
+        text = (sys.modules[tasks.find(name).__module__].__doc__ or "").strip()
+        out[f"tasks/{name}.md"] = f"# {name}\n\n```text\n{text}\n```\n"
+    return out
+
+
+def results() -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def table() -> str:
+    """The honest table of results: what was measured, where, with how many seeds."""
+    found = results()
+    lines = ["| what | figure | machine, commit |", "|---|---|---|"]
+    for name, rows in (
+        ("demo", _demo),
+        ("cifar10_cpu", _cifar),
+        ("throughput", _throughput),
+        ("kill", _kill),
+        ("verdict_calibration", _calibration),
+        ("duplicates", _duplicates),
+    ):
+        if name in found:
+            lines += [f"| {what} | {figure} | {where} |" for what, figure, where in rows(found[name])]
+        else:
+            lines.append(f"| `benchmarks/{name}.py` | not measured yet | |")
+    return "\n".join(lines)
+
+
+def _where(cell: dict) -> str:
+    chip = cell["machine"]["chip"]
+    units = "AMX" if chip["amx"] else "no AMX"
+    return f"{chip['name']}, {cell['machine']['cores']} cores, {units}; {cell['commit']}"
+
+
+def _demo(found: dict):
+    for cell in found["cells"].values():
+        d = cell["difference"]
+        text = f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] over {d['b']}: {cell['verdict']}; {cell['seconds']:.0f} s"
+        yield "`selftaught demo`: digits, 5 labels a class, linear probe, 10 draws", text, _where(cell)
+
+
+def _cifar(found: dict):
+    groups: dict[str, list[dict]] = {}
+    for name, cell in found["cells"].items():
+        groups.setdefault(re.sub(r", seed \d+$", "", name), []).append(cell)
+    for name, cells in groups.items():
+        if name == "baselines":
+            text = f"raw pixels {cells[0]['raw']:.3f}, untrained {sum(cells[0]['untrained']) / 3:.3f} (3 seeds)"
+        else:
+            scores = [c["knn"] for c in cells]
+            seconds = (
+                f", {cells[0]['seconds']:.0f} s, {cells[0]['peak_mb'] / 1000:.1f} GB" if "seconds" in cells[0] else ""
+            )
+            spread = f" ({', '.join(f'{s:.3f}' for s in scores)})" if len(scores) > 1 else ", one seed"
+            text = f"{sum(scores) / len(scores):.3f}{spread}{seconds}"
+        yield f"CIFAR-10 (JPEG copies), kNN: {name}", text, _where(cells[0])
+
+
+def _throughput(found: dict):
+    for net, cell in found["cells"].items():
+        ratios = ", ".join(f"{k} {v:.2f}" for k, v in cell["ratios"].items())
+        yield f"SimCLR training speed, {net}", f"{cell['median']['ours']:.0f} images/s; {ratios}", _where(cell)
+
+
+def _kill(found: dict):
+    cells = found["cells"]
+    kills, equal = sum(c["kills"] for c in cells.values()), sum(c["byte_equal"] for c in cells.values())
+    inside = sum(c["inside_a_save"] for c in cells.values())
+    yield (
+        "kill -9 and resume",
+        f"{kills} kills ({inside} inside a save), {equal} of {len(cells)} methods byte-equal",
+        _where(next(iter(cells.values()))),
+    )
+
+
+def _calibration(found: dict):
+    cells = found["cells"]
+    if "summary" in cells:
+        s = cells["summary"]
+        yield (
+            "verdict on null and planted sets",
+            f"{s['null_helped']} of {s['null']} null sets called helped; {s['planted_helped']} of {s['planted']} planted",
+            _where(s),
+        )
+
+
+def _duplicates(found: dict):
+    for name, cell in found["cells"].items():
+        figures = ", ".join(f"{k} {v:.3f}" for k, v in cell.items() if isinstance(v, float))
+        yield f"near duplicates: {name}", figures, _where(cell)
+
+
+def main() -> None:
+    check = "--check" in sys.argv
+    wanted = {ROOT / "docs" / path: text for path, text in pages().items()}
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    begin, end = "<!-- results: benchmarks/tables.py -->", "<!-- end of results -->"
+    if begin in text:
+        head, rest = text.split(begin, 1)
+        wanted[readme] = f"{head}{begin}\n{table()}\n{end}{rest.split(end, 1)[1]}"
+    stale = [p for p, t in wanted.items() if not p.exists() or p.read_text() != t]
+    if check:
+        if stale:
+            sys.exit("say `make docs`: " + ", ".join(str(p.relative_to(ROOT)) for p in stale))
+        return
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path])
+        print("wrote", path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

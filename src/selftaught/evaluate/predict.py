@@ -1,0 +1,83 @@
+"""`predict`: a finetuned model folder and data -> a table of labels with calibrated confidences."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import measures, modalities, nets, tasks
+from ..core import ModelError, SelftaughtError, module
+from ..core.listener import Listener
+from ..nets import files
+from ..train.finetune import Tuned, outputs
+from ..train.precision import device_of
+from .adapt import LABELS, Finetuned
+from .opening import open_dataset
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def load_model(folder: str | Path) -> Finetuned:
+    """The model that `finetune` wrote; ModelError where the folder is broken or of another task version."""
+    home = nets.store.find(folder)
+    if not (home / LABELS).is_file():
+        raise ModelError(
+            f"{str(folder)!r} holds an encoder without a task.", "Finetune it first: selftaught finetune RUN DATA."
+        )
+    about = files.read_json(home, LABELS)
+    try:
+        kind = tasks.find(str(about["task"]))
+        task = module.build(kind, dict(about["options"]), f"the task in {LABELS}")
+        temperature, version = float(about["temperature"]), int(about["version"])
+    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
+    if version != kind.version or not (math.isfinite(temperature) and temperature > 0):
+        raise ModelError(
+            f"{LABELS} in {str(folder)!r} is of version {version}, with temperature {temperature}; version {kind.version} is read here.",
+            "Finetune the model again with this release.",
+        )
+    kept = nets.store.load(home, parts=["head"])
+    head = kept.parts["head"]
+    if getattr(head, "out_features", None) != task.outputs or getattr(head, "in_features", None) != kept.encoder.dim:
+        raise ModelError(
+            f"The head in {str(folder)!r} does not fit its encoder and labels.", "Finetune the model again."
+        )
+    result = about.get("result")
+    return Finetuned(
+        Tuned(kept.encoder, head).eval(),
+        task,
+        modalities.load(home),
+        temperature,
+        result if isinstance(result, dict) else {},
+    )
+
+
+def predict(
+    model: str | Path | Finetuned, data, *, batch: int = 256, device: str | None = "cpu", probabilities: bool = False,
+    listener: Listener | None = None,
+) -> pa.Table:  # fmt: skip
+    """A table of row (int64 id), name, label and confidence, one line a row of `data`.
+
+    Classes: label is the class's name, confidence its probability after temperature scaling; `probabilities` adds a column
+    "p:CLASS" for each.  Numbers: label is float64 and confidence null.  Raises ModelError or DataError.
+    """
+    import pyarrow as pa
+
+    found = model if isinstance(model, Finetuned) else load_model(model)
+    listener, where = listener or Listener(), device_of(device)
+    rows = open_dataset(data, found.modality, listener)
+    out = outputs(found.model.to(where), rows, np.arange(len(rows)), device=where, batch=batch)
+    guesses = found.task.predict(out)
+    table = {"row": pa.array(rows.ids), "name": pa.array(rows.names(np.arange(len(rows))), pa.string())}
+    if found.task.wants == "number":
+        return pa.table({**table, "label": pa.array(guesses), "confidence": pa.nulls(len(rows), pa.float64())})
+    classes = found.task.classes  # type: ignore[attr-defined]
+    p = measures.probabilities(out, found.temperature)
+    table |= {"label": pa.array([classes[g] for g in guesses], pa.string()), "confidence": pa.array(p.max(1))}
+    if probabilities:
+        table |= {f"p:{name}": pa.array(p[:, k]) for k, name in enumerate(classes)}
+    return pa.table(table)

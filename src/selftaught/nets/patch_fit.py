@@ -1,0 +1,133 @@
+"""What fits one scale of a patch code: sampled patches, whitening filters, dictionary, threshold, moments of the codes, embedding.
+
+Functions of rows and keys alone: the same numbers whatever was worked out before, so that a fit can stop and go on anywhere.  They take
+`data.fetch(index) -> View` in pieces, so that hardly more than a hundred megabytes are held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core import random
+from ..measures import moments
+from .patch_code import Scale
+
+_FETCHED = 1 << 24  # pixels held at once as floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How one scale is fitted and used: see the options of PatchCode and of the method."""
+
+    zoom: int = 1
+    pad: int = 0
+    patch: int = 6
+    stride: int = 2
+    grey: bool = False
+    atoms: int = 2048
+    width: int = 256
+    cells: int = 4
+    fit_stride: int = 2
+    density: float = 0.028
+    """Share of the atoms in a code, on average."""
+    keep: float = 0.97
+    """Share of the whitened variance that the filters keep."""
+    skip: int = 16
+    """Leading eigenvectors left out: they say how much there is in a patch, not what."""
+
+    def positions(self, size: tuple[int, int], stride: int) -> int:
+        """Patches of one image."""
+        sides = [(s * self.zoom if self.zoom > 0 else s // -self.zoom) + 2 * self.pad for s in size]
+        return ((sides[0] - self.patch) // stride + 1) * ((sides[1] - self.patch) // stride + 1)
+
+    def scale(self, size: tuple[int, int], channels: int, filters: int) -> Scale:
+        """The module, with nothing fitted; the global random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            return Scale(
+                size, channels, zoom=self.zoom, pad=self.pad, patch=self.patch, stride=self.stride, grey=self.grey,
+                filters=filters, atoms=self.atoms, width=self.width, cells=self.cells,
+            )  # fmt: skip
+
+
+def pieces(rows: Tensor, pixels: int) -> list[Tensor]:
+    """`rows` in pieces that may be held as floats at `pixels` numbers a row."""
+    return list(rows.split(max(1, _FETCHED // pixels)))
+
+
+def sampled_patches(data, scale: Scale, rows: Tensor, per: int, key: int) -> Tensor:
+    """(len(rows) x per, D) float32 patches in 0-255 at places of each row's own, drawn with replacement."""
+    first, found = data.fetch(rows[:1])["pixels"], []
+    order = torch.arange(len(rows))
+    for piece in pieces(order, first[0].numel() * max(1, scale.zoom) ** 2):
+        x = scale.look(data.fetch(rows[piece])["pixels"])
+        windows = x.unfold(2, scale.patch, 1).unfold(3, scale.patch, 1)  # (n, c, h, w, patch, patch), a view
+        y, z = (random.integers(random.key(key, axis), piece, windows.shape[axis], (per,)) for axis in (2, 3))
+        found.append(windows[torch.arange(len(piece))[:, None], :, y, z].flatten(0, 1).flatten(1))
+    return torch.cat(found)
+
+
+def dictionary(data, plan: Plan, size: tuple[int, int], channels: int, floor: float, key: int) -> dict[str, Tensor]:
+    """{"filters", "atoms", "threshold"} of one scale.
+
+    Filters whiten up to 100,000 patches of up to 4,000 rows; atoms are single whitened patches of as many random rows as there are atoms
+    (again from the first where rows are fewer), random directions in place of flat ones; the threshold lets `density` of
+    the cosines between 4,000 other patches and the atoms through.
+    """
+    from .patch_kernel import FLAT, unit_rows
+
+    scale = plan.scale(size, channels, 8)
+    numbers = scale.planes * plan.patch**2
+    rows = random.permutation(random.key(key, "whiten"), len(data))[:4000]
+    per = max(1, min(100_000, 20_000_000 // numbers) // len(rows))
+    sample = sampled_patches(data, scale, rows, per, random.key(key, "places"))
+    filters = moments.whitening(sample, keep=plan.keep, floor=floor)
+    order = random.permutation(random.key(key, "atoms"), len(data))
+    chosen = order[torch.arange(plan.atoms) % len(order)]
+    atoms = sampled_patches(data, scale, chosen, 1, random.key(key, "atom places")) @ filters.T
+    unit_rows(atoms.numpy(), FLAT)
+    flat = atoms.square().sum(1) < 0.5
+    directions = random.normal(random.key(key, "directions"), torch.arange(plan.atoms), (len(filters),))
+    atoms = torch.where(flat[:, None], F.normalize(directions, dim=1), atoms)
+    z = sampled_patches(data, scale, rows, max(1, 4000 // len(rows)), random.key(key, "others")) @ filters.T
+    unit_rows(z.numpy(), FLAT)
+    cosines = (z[:8000] @ atoms.T).flatten()
+    above = max(1, int(plan.density * len(cosines)))
+    threshold = cosines.kthvalue(len(cosines) - above + 1).values.clamp_min(1e-3)
+    return {"filters": filters, "atoms": atoms, "threshold": threshold}
+
+
+def moments_of(data, plan: Plan, scale: Scale, rows: Tensor, per: int, key: int) -> tuple[Tensor, Tensor]:
+    """Sums over `rows` at the plan's fit stride: (A, A) float32 of h h', h the mean code of an image; (A, A) int32, upper triangle, of c c'
+    over `per` random patches of each image (all where it has no more)."""
+    from . import patch_kernel
+
+    total = np.zeros((plan.atoms, plan.atoms), np.int32)
+    between = torch.zeros(plan.atoms, plan.atoms)
+    bank = scale.bank(plan.fit_stride)
+    pixels = data.fetch(rows[:1])["pixels"][0].numel() * max(1, scale.zoom) ** 2
+    for piece in pieces(rows, pixels):
+        images = scale.look(data.fetch(piece)["pixels"]).contiguous().numpy()
+        counts, lists = patch_kernel.codes(images, bank)
+        places = random.permute_rows(random.key(key, "pairs"), piece, counts.shape[1])[:, :per].sort(1).values.numpy()
+        mean = np.zeros((len(images), plan.atoms), np.float32)
+        for i, listed in enumerate(lists):
+            mean[i] = np.bincount(listed, minlength=plan.atoms) / np.float32(counts.shape[1])
+            ends = np.concatenate([[0], np.cumsum(counts[i])])
+            taken = np.concatenate([listed[ends[p] : ends[p + 1]] for p in places[i]])
+            patch_kernel.add_pairs(counts[i, places[i]], taken, total)
+        h = torch.from_numpy(mean)
+        between += h.T @ h
+    return between, torch.from_numpy(total)
+
+
+def embedding(between: Tensor, pairs: Tensor, plan: Plan, *, images: int, patches: int, ridge: float) -> Tensor:
+    """(A, width) int8: the generalised eigenvectors of E[h h'] against E[c c'] after the first `skip`, rounded to integers."""
+    upper = pairs.float() / patches
+    total = upper + upper.triu(1).T
+    _, vectors = moments.generalised_eigenvectors(between / images, total, plan.skip + plan.width, ridge=ridge)
+    return moments.quantised(vectors[:, plan.skip :].contiguous())
