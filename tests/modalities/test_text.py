@@ -314,9 +314,10 @@ def test_toy_factors_are_known_even_and_told_by_the_words():
     def told(*words: str) -> np.ndarray:
         return np.array([not said.isdisjoint(words) for said in spoken])
 
-    farm = told("meadow", "barn", "harvest", "fence", "orchard", "stable")
-    assert np.array_equal(farm, factors["topic"] == 0)
-    assert not told("gladly", "delight", "happy", "lovely")[factors["sentiment"] == 0].any()
+    farm = told(*"meadow barn orchard stable field haystack furrow pasture trough cart".split())
+    assert farm[factors["topic"] == 0].mean() > 0.8
+    assert not farm[factors["topic"] != 0].any()
+    assert not told("gladly", "well", "happy", "lovely")[factors["sentiment"] == 0].any()
 
 
 def test_readable_hands_text_through():

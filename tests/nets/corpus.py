@@ -27,7 +27,7 @@ VIT = {
 }  # fmt: skip
 OWN = {
     "format": "selftaught", "version": 1, "parts": {}, "ties": {},
-    "encoder": {"kind": "resnet-small", "options": {"widths": [4], "blocks": [1], "stem": 4}},
+    "encoder": {"kind": "resnet-small", "options": {"widths": [4], "blocks": [1], "strides": [2], "stem": 4}},
 }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def own(folder: Path, change: dict | None = None, weights: bytes | None = None) 
     from selftaught.nets import store
 
     folder.rmdir()
-    store.save(folder, Kept(nets.build("resnet-small", widths=(4,), blocks=(1,), stem=4)))
+    store.save(folder, Kept(nets.build("resnet-small", widths=(4,), blocks=(1,), strides=(2,), stem=4)))
     if change:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | change))
@@ -144,7 +144,7 @@ own_config("a kind that loads another folder", encoder("transformers", source="/
 own_config("an option that is code", encoder("resnet", depth="__import__('os').system('true')"))
 own_config("ten billion layers", encoder("vit", depth=10**10))
 own_config("a width of a hundred million", encoder("vit", width=3 * 10**7, heads=3))
-own_config("a million widths", encoder("resnet-small", widths=[4] * 10**6, blocks=[1] * 10**6))
+own_config("a million widths", encoder("resnet-small", widths=[4] * 10**6, blocks=[1] * 10**6, strides=[2] * 10**6))
 own_config("an image of a hundred million pixels a side", encoder("vit", image_size=10**8, patch=1))
 own_config("a part outside the folder", {"parts": {"../../secret": None}})
 own_config("a part that is code", {"parts": {"head": {"kind": "os.system", "options": {"command": "true"}}}})
@@ -279,7 +279,7 @@ def _(folder, canary):
     from selftaught import nets
     from selftaught.nets.blank import blank
 
-    options = {"widths": [33_000], "blocks": [1], "stem": 4}
+    options = {"widths": [33_000], "blocks": [1], "strides": [2], "stem": 4}
     own(folder, encoder("resnet-small", **options))
     with blank():
         state = nets.build("resnet-small", **options).state_dict()

@@ -29,7 +29,10 @@ def nets_to_compare() -> dict[str, tuple[nn.Module, Tensor]]:
         "projector": (MLP((6, 8, 4), last=True), torch.randn(ROWS, 6)),
         "converted": (synchronised(plain), torch.randn(ROWS, 3, 4, 4)),
         "resnet": (nets.build("resnet", width=4, image_size=8), torch.rand(ROWS, 3, 8, 8)),
-        "resnet-small": (nets.build("resnet-small", widths=(8, 8), blocks=(1, 1), stem=4), torch.rand(ROWS, 3, 16, 16)),
+        "resnet-small": (
+            nets.build("resnet-small", widths=(8, 8), blocks=(1, 1), strides=(1, 2), stem=4),
+            torch.rand(ROWS, 3, 16, 16),
+        ),
     }
     for net, _ in cases.values():
         for p in net.parameters():

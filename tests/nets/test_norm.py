@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from selftaught.nets.norm import BatchNorm1d, BatchNorm2d, moments, synchronised
+from selftaught.nets.norm import BatchNorm1d, BatchNorm2d, moments, recalibrate, synchronised
 
 from . import pair
 
@@ -86,3 +86,19 @@ def test_synchronised_keeps_names_values_and_mode():
     assert all(torch.equal(after.state_dict()[k], v) for k, v in before.items())
     assert [id(p) for p in after.parameters()] == [id(p) for p in parameters]
     assert torch.equal(after(x), wanted)
+
+
+def test_recalibration_takes_the_statistics_of_the_views():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Dropout(0.5), BatchNorm2d(3, momentum=0.1)).train()
+    for _ in range(5):
+        net(torch.randn(8, 3, 2, 2))
+    views = [5 + 2 * torch.randn(64, 3, 4, 4) for _ in range(6)]
+    recalibrate(net, views)
+    assert torch.allclose(net[1].running_mean, torch.stack([v.mean((0, 2, 3)) for v in views]).mean(0), atol=1e-5)
+    assert torch.allclose(
+        net[1].running_var, torch.stack([v.transpose(0, 1).flatten(1).var(1) for v in views]).mean(0), atol=1e-5
+    )
+    assert net.training
+    assert net[0].training
+    assert net[1].momentum == 0.1

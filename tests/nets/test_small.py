@@ -9,7 +9,7 @@ def test_sizes_of_the_stages_and_the_output():
     net = nets.build("resnet-small").eval()
     stages = net.features(View("image", parts={"pixels": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}))
     assert [(t.grid, t.values.shape[-1]) for t in stages] == list(
-        zip([(16, 16), (8, 8), (4, 4)], net.widths, strict=True)
+        zip([(8, 8), (4, 4), (2, 2)], net.widths, strict=True)
     )
     assert net.dim == net.widths[-1]
 
@@ -25,8 +25,33 @@ def test_a_block_starts_near_its_shortcut():
     torch.manual_seed(0)
     x = torch.rand(4, 32, 16, 16)
     nets_of = {
-        r: nets.build("resnet-small", widths=(32,), blocks=(1,), residual=r).stages[0][0] for r in (0.0, 0.5, 1.0)
+        r: nets.build("resnet-small", widths=(32,), blocks=(1,), strides=(1,), residual=r).stages[0][0]
+        for r in (0.0, 0.5, 1.0)
     }
     assert torch.equal(nets_of[0.0](x), x)
     far = {r: (block.train()(x) - x).abs().mean() for r, block in nets_of.items()}
     assert far[0.5] < far[1.0]
+
+
+def test_the_first_filters_whiten_the_patches_of_a_sample():
+    torch.manual_seed(0)
+    net = nets.build("resnet-small", stem=32, mean=(0.5,), std=(0.25,))
+    mix = torch.randn(48, 48) / 7
+    pixels = (torch.randn(4000, 48) @ mix * 0.1 + 0.5).clamp(0, 1).view(4000, 3, 4, 4)
+    net.start_from(View("image", parts={"pixels": pixels}))
+    patches = ((pixels - 0.5) / 0.25).flatten(1)
+    out = (patches - patches.mean(0)) @ net.conv.weight.detach().flatten(1).T
+    covariance = out[:, :16].T @ out[:, :16] / len(out)
+    assert (covariance - torch.diag(covariance.diag())).abs().max() < 0.02
+    assert covariance.diag().min() > 0.9
+    assert covariance.diag().max() < 1.01
+    assert torch.equal(net.conv.weight[16:], -net.conv.weight[:16])
+
+
+def test_filters_beyond_the_patch_stay_random():
+    torch.manual_seed(0)
+    net = nets.build("resnet-small", stem=16, channels=1, mean=(0.0,), std=(1.0,), patch=2, stride=2)
+    before = net.conv.weight.clone()
+    net.start_from(View("image", parts={"pixels": torch.rand(50, 1, 8, 8)}))
+    assert torch.equal(net.conv.weight[8:], before[8:])
+    assert not torch.equal(net.conv.weight[:8], before[:8])

@@ -16,7 +16,7 @@ from selftaught.nets.tensors import TensorFile
 
 SMALL = {
     "resnet": {"width": 4, "image_size": 32, "depth": 18},
-    "resnet-small": {"widths": (4, 8), "blocks": (1, 1), "stem": 4},
+    "resnet-small": {"widths": (4, 8), "blocks": (1, 1), "strides": (1, 2), "stem": 4},
     "vit": {"image_size": 16, "width": 16, "depth": 2, "heads": 2},
     "text-transformer": {"vocabulary": 50, "context": 8, "width": 16, "depth": 1, "heads": 2},
     "series-transformer": {},
@@ -212,7 +212,7 @@ def edited(folder, change) -> None:
         (lambda c: c["encoder"].update(kind="run"), "'run' is not known"),
         (lambda c: c["encoder"]["options"].update(widths=[4, 6]), "asks for"),
         (lambda c: c["encoder"]["options"].update(blocks=[2, 1]), "lacks"),
-        (lambda c: c["encoder"]["options"].update(blocks=[1], widths=[4]), "has besides"),
+        (lambda c: c["encoder"]["options"].update(blocks=[1], widths=[4], strides=[2]), "has besides"),
         (lambda c: c["encoder"]["options"].update(colour=1), "'colour'"),
         (lambda c: c.update(parts={"../x": None}), "no name of a part"),
         (lambda c: c.update(ties={"head.weight": 3}), "no name"),

@@ -45,7 +45,7 @@ def evaluate(
     encoders, modality = open_encoders(run)
     data, test = open_dataset(data, modality, listener), open_dataset(test, modality, listener)
     problem = prepare(
-        data, labels=labels, test=test, group=group, task=task, seed=seed, duplicates=leakage.clusters(data)
+        data, labels=labels, test=test, group=group, task=task, seed=seed, duplicates=leakage.clusters(data, near=test is None)
     )
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)
@@ -53,7 +53,8 @@ def evaluate(
         listener.say(note)
     work = Work(problem, few_label_draws(problem, curve_budgets, draws, seed), at, seed, batch, str(device_of(device)), listener)  # fmt: skip
     arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {})
-    leaks = leakage.search(work.problem, work.kept["pretrained"], open_dataset(pretraining, modality, listener), encoders[0], pretrained_on(run, data))  # fmt: skip
+    before = open_dataset(pretraining, modality, listener)
+    leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
     return result(work, arms, leaks)
 
 

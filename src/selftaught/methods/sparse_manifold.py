@@ -20,9 +20,9 @@ pictures under 16 pixels, a place among up to 2,000 landmarks by eigenmaps of th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -30,11 +30,9 @@ from torch import Tensor
 
 from ..core import ClosedForm, Facts, Kept, RequestError, random
 from ..measures import moments
-from ..nets.patch_code import PatchCode
-from ..nets.patch_fit import Plan, dictionary, embedding, moments_of
+from ..nets.patch_fit import Plan, State, assembled, dictionary, embedding, moments_of, plans_for
 
 PRESETS = ("quick", "full", "best")
-State = dict[str, Tensor]
 
 
 class SparseManifold(ClosedForm):
@@ -62,64 +60,88 @@ class SparseManifold(ClosedForm):
 
     def prepare(self, facts: Facts, seed: int) -> Self:
         self.seed, self.rows = seed, facts.rows
-        height, width, self.channels = facts.modality.shape
-        self.size = (height, width)
+        *self.size, self.channels = facts.modality.shape
         preset = self.preset
         if preset == "auto":
             budget = 60 * (4 if facts.minutes is None else facts.minutes) * torch.get_num_threads()
-            fitting = [p for p in PRESETS if self.seconds(p) <= budget]
-            preset = fitting[-1] if fitting else "quick"
-        self.plans, self.axes, self.landmarks = self.rule(preset)
+            preset = [p for p in PRESETS if p == "quick" or self.seconds(self.rule(p)) <= budget][-1]
+        self.plans = self.rule(preset)
+        if any(p.atoms % 32 or p.atoms < p.skip + p.width for p in self.plans):
+            raise RequestError(f"atoms = {self.atoms} is not accepted.", "Give a multiple of 32 from 288 on.")
+        few = min(self.rows, self.fit_images)
+        self.small = len(self.plans) == 1
+        wanted = self.outputs if self.outputs is not None else 0 if self.small else 512 if preset == "quick" else 1024
+        self.axes = max(0, min(wanted, few - 1))
         return self
 
-    def rule(self, preset: str) -> tuple[list[Plan], int, int]:
-        """The scales, the number of axes and of landmarks for these data."""
-        few = min(self.rows, self.fit_images)
-        side, fine = min(self.size), math.isqrt(1200 // min(1200, self.channels))  # at most 1,200 numbers in a patch
-        if side < 16:
-            plan = Plan(zoom=2, patch=min(8, fine, 2 * side), stride=1, atoms=512, width=16, fit_stride=1, density=0.03, skip=0)
-            plans, axes, landmarks = [plan], 0, min(few, 2000)
-        else:
-            shrink = max(1, round(side / 36))
-            atoms = 2048 if self.rows >= 5000 else 1024
-            plan = Plan(zoom=-shrink if shrink > 1 else 1, patch=min(6, fine), stride=1 + (preset == "quick"), atoms=atoms)
-            grey = replace(plan, patch=9, stride=1 + (preset != "best"), grey=True, density=0.009)
-            plan = replace(plan, atoms=2 * atoms) if preset == "best" else plan
-            plans, landmarks = [plan, grey], 0
-            axes = min(512 if preset == "quick" else 1024, few - 1)
-        plans[0] = replace(plans[0], patch=self.patch or plans[0].patch)
-        plans = [replace(p, atoms=self.atoms or p.atoms) for p in plans]
-        if any(p.atoms % 32 or p.atoms < p.skip + p.width for p in plans):
-            raise RequestError(f"atoms = {self.atoms} is not accepted.", "Give a multiple of 32 from 288 on.")
-        return plans, axes if self.outputs is None else min(self.outputs, few - 1), landmarks
+    def rule(self, preset: str) -> list[Plan]:
+        """The scales for these data, with the options that were given."""
+        first, *others = plans_for(tuple(self.size), self.channels, self.rows, preset)
+        plans = [replace(first, patch=self.patch or first.patch), *others]
+        return [replace(p, atoms=self.atoms or p.atoms) for p in plans]
 
-    def seconds(self, preset: str) -> float:
-        """Core-seconds of fit and embedding of all rows, estimated: 3 ns a patch and atom, and the eigenproblems."""
-        plans, axes, _ = self.rule(preset)
-        coded = sum(p.atoms * (p.positions(self.size, p.stride) * (self.rows + 5000) + p.positions(self.size, p.fit_stride) * min(self.rows, self.fit_images)) for p in plans)  # fmt: skip
-        return 3e-9 * coded + 6e-10 * sum(p.atoms**3 for p in plans) + 0.02 * axes
+    def seconds(self, plans: list[Plan]) -> float:
+        """Core-seconds of the fit and the embedding of all rows, estimated."""
+        few = min(self.rows, self.fit_images)
+        images = [(p, p.positions(self.size, p.stride) * self.rows + p.positions(self.size, p.fit_stride) * few) for p in plans]
+        return sum(3e-9 * p.atoms * patches + 6e-10 * p.atoms**3 for p, patches in images) + 30
 
     def fit(self, data, state: State | None) -> Iterator[tuple[State, float]]:
-        """Step after step, each a pure function of the state before it; the state's "done" counts them."""
+        """Step after step, each a pure function of the state before it; "done" in the state counts them."""
         self.state = dict(state) if state else {"done": torch.tensor(0)}
         steps = self._steps(data)
         for number in range(int(self.state["done"]), len(steps)):
-            made, dropped = steps[number](self.state)
-            self.state = {k: v for k, v in self.state.items() if k not in dropped} | made
-            self.state["done"] = torch.tensor(number + 1)
+            self.state = {**steps[number](self.state), "done": torch.tensor(number + 1)}
             yield dict(self.state), (number + 1) / len(steps)
 
     def finish(self) -> Kept:
-        return Kept(self._encoder(self.state))
+        return Kept(assembled(self.plans, self.size, self.channels, self.state))
 
-    def _steps(self, data) -> list[Callable[[State], tuple[State, set[str]]]]:
+    def _steps(self, data) -> list[Callable[[State], State]]:
         rows = random.permutation(random.key(self.seed, "rows"), len(data))[: self.fit_images]
-        steps: list = []
+        steps: list[Callable[[State], State]] = []
         for i, plan in enumerate(self.plans):
-            steps.append(lambda state, i=i: (self._dictionary(data, i), set()))
             at_once = max(16, 60_000 // plan.positions(self.size, plan.fit_stride))
-            steps += [lambda state, i=i, some=some: (self._count(data, i, some, len(rows), state), set()) for some in rows.split(at_once)]  # fmt: skip
-            steps.append(lambda state, i=i: (self._solve(i, len(rows), state), {f"{i}.between", f"{i}.pairs"}))
-        seen = rows[: self.landmarks or (5000 if self.axes else 0)]
-        steps += [lambda state, some=some: (self._look(data, some, state), set()) for some in seen.split(256)]
-        return [*steps, lambda state: (self._last(state), {"cells"})] if len(seen) else steps
+            steps.append(partial(self._dictionary, data, i))
+            steps += [partial(self._count, data, i, some, len(rows)) for some in rows.split(at_once)]
+            steps.append(partial(self._solve, i, len(rows)))
+        seen = rows[: 2000 if self.small else 5000] if self.small or self.axes else rows[:0]
+        steps += [partial(self._look, data, some) for some in seen.split(256)] if len(seen) else []
+        return [*steps, self._last] if len(seen) else steps
+
+    def _dictionary(self, data, i: int, state: State) -> State:
+        key = random.key(self.seed, "scale", i)
+        found = dictionary(data, self.plans[i], self.size, self.channels, floor=self.floor, key=key)
+        return {**state, **{f"scales.{i}.{name}": value for name, value in found.items()}}
+
+    def _count(self, data, i: int, rows: Tensor, images: int, state: State) -> State:
+        plan, key = self.plans[i], random.key(self.seed, "scale", i)
+        scale = assembled(self.plans, self.size, self.channels, state).scales[i]
+        between, pairs = moments_of(data, plan, scale, rows, self._per(plan, images), key)
+        return {**state, "between": state.get("between", 0) + between, "pairs": state.get("pairs", 0) + pairs}
+
+    def _per(self, plan: Plan, images: int) -> int:
+        return min(plan.positions(self.size, plan.fit_stride), -(-300_000 // images))
+
+    def _solve(self, i: int, images: int, state: State) -> State:
+        plan, state = self.plans[i], dict(state)
+        between, pairs = state.pop("between"), state.pop("pairs")
+        patches = images * self._per(plan, images)
+        state[f"scales.{i}.embedding"] = embedding(between, pairs, plan, images=images, patches=patches, ridge=self.ridge)
+        return state
+
+    def _look(self, data, rows: Tensor, state: State) -> State:
+        encoder = assembled(self.plans, self.size, self.channels, state)
+        cells = encoder.cells_of(data.fetch(rows)["pixels"]).half()
+        return {**state, "cells": torch.cat([state["cells"], cells]) if "cells" in state else cells}
+
+    def _last(self, state: State) -> State:
+        """The principal axes, and for small pictures the landmarks."""
+        cells = state["cells"].float()
+        state = {k: v for k, v in state.items() if k != "cells"}
+        if self.axes:
+            state["mean"], state["axes"] = moments.principal_axes(cells, self.axes, power=0.25)
+        if self.small:
+            state["places"] = assembled(self.plans, self.size, self.channels, state).finish(cells)
+            state["charts"] = moments.eigenmaps(state["places"], min(16, len(cells) - 1), neighbours=5)
+        return state

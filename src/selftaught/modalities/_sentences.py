@@ -4,54 +4,71 @@ from __future__ import annotations
 
 import numpy as np
 
-_TOPICS = (
+_TOPICS = (  # who, does, what
     (
-        ("farmer", "shepherd", "horse", "cow", "goat", "dog"),
-        (("guards", "guard", "guarded"), ("follows", "follow", "followed"), ("feeds", "feed", "fed"), ("leads", "lead", "led")),
-        ("meadow", "barn", "harvest", "fence", "orchard", "stable"),
+        "farmer shepherd horse cow goat dog miller gardener hen donkey rider ploughman",
+        "guard follow feed lead water mow plant harvest fence herd",
+        "meadow barn harvest fence orchard stable field haystack furrow pasture trough cart",
     ),
     (
-        ("cook", "baker", "waiter", "guest", "chef", "butcher"),
-        (("tastes", "taste", "tasted"), ("bakes", "bake", "baked"), ("serves", "serve", "served"), ("stirs", "stir", "stirred")),
-        ("soup", "bread", "sauce", "cake", "dinner", "pepper"),
+        "cook baker waiter guest chef butcher grocer brewer host taster maid steward",
+        "taste bake serve stir roast season slice boil grill order",
+        "soup bread sauce cake dinner pepper stew pudding cheese breakfast onion roast",
     ),
     (
-        ("sailor", "captain", "pilot", "fisherman", "diver", "whale"),
-        (("crosses", "cross", "crossed"), ("steers", "steer", "steered"), ("watches", "watch", "watched"), ("reaches", "reach", "reached")),
-        ("harbour", "island", "anchor", "storm", "coast", "tide"),
+        "sailor captain pilot diver whale oarsman pirate admiral seal boatman dolphin rower",
+        "cross steer watch reach anchor row explore chart pass leave",
+        "harbour island anchor storm coast tide reef lighthouse bay cargo wave strait",
     ),
     (
-        ("singer", "drummer", "pianist", "violinist", "composer", "dancer"),
-        (("plays", "play", "played"), ("rehearses", "rehearse", "rehearsed"), ("hears", "hear", "heard"), ("records", "record", "recorded")),
-        ("melody", "concert", "rhythm", "song", "chorus", "opera"),
+        "singer drummer pianist violinist composer dancer fiddler organist conductor tenor poet piper",
+        "play rehearse praise record perform whistle compose hum applaud repeat",
+        "melody concert rhythm song chorus opera waltz anthem ballad symphony tune serenade",
     ),
-)  # fmt: skip
-_FEELINGS = (
-    (("gloomy", "dreadful", "bitter", "clumsy", "tired"), ("badly", "sadly", "in vain", "with regret")),
-    (("cheerful", "splendid", "lovely", "clever", "happy"), ("well", "gladly", "with success", "with delight")),
+)
+_FEELINGS = (  # how they are, how they do it
+    (
+        "gloomy dreadful bitter clumsy tired wretched nasty miserable lazy angry jealous rude",
+        "badly sadly poorly angrily bitterly miserably reluctantly carelessly",
+    ),
+    (
+        "cheerful splendid lovely clever happy brilliant kind charming eager gentle proud merry",
+        "well gladly superbly happily eagerly brilliantly willingly carefully",
+    ),
 )
 _TIMES = (
-    ("yesterday", "last year", "long ago"),
-    ("today", "every day", "at this hour"),
-    ("tomorrow", "next year", "soon"),
+    ("yesterday", "last year", "long ago", "last night", "an hour ago", "back then"),
+    ("today", "every day", "at this hour", "these days", "as a rule", "right now"),
+    ("tomorrow", "next year", "soon", "before long", "one day", "next week"),
 )
-_PLURALS = {"fisherman": "fishermen"}
 
 
 def _plural(noun: str) -> str:
-    return _PLURALS.get(noun, noun + "s")
+    return f"{noun[:-3]}men" if noun.endswith("man") else f"{noun}s"
+
+
+def _verb(base: str, tense: int, number: int) -> str:
+    hissing = base.endswith(("s", "sh", "ch", "x"))
+    if tense == 0:
+        return {"feed": "fed", "lead": "led", "leave": "left", "mow": "mowed", "hum": "hummed"}.get(
+            base, base + ("d" if base[-1] == "e" else "ed")
+        )
+    return f"will {base}" if tense == 2 else base if number else base + ("es" if hissing else "s")
 
 
 def _sentence(rng: np.random.Generator, topic: int, tense: int, sentiment: int, number: int) -> str:
-    pick = lambda words: words[int(rng.integers(len(words)))]  # noqa: E731
+    def pick(words: str) -> str:
+        listed = words.split()
+        return listed[int(rng.integers(len(listed)))]
+
     nouns, verbs, objects = _TOPICS[topic]
     adjectives, adverbs = _FEELINGS[sentiment]
-    singular, plural, past = pick(verbs)
-    verb = (past, plural if number else singular, f"will {plural}")[tense]
-    noun = _plural(pick(nouns)) if number else pick(nouns)
-    words = ["the", *([pick(adjectives)] if rng.random() < 0.7 else []), noun, verb, "the", pick(objects)]
-    words += [pick(adverbs)] if rng.random() < 0.7 or len(words) == 5 else []
-    when = pick(_TIMES[tense])
+    noun = pick(nouns)
+    noun = _plural(noun) if number else noun
+    said = rng.random() < 0.7
+    words = ["the", *([pick(adjectives)] if said else []), noun, _verb(pick(verbs), tense, number), "the", pick(objects)]
+    words += [pick(adverbs)] if not said or rng.random() < 0.5 else []
+    when = _TIMES[tense][int(rng.integers(len(_TIMES[tense])))]
     text = f"{when}, {' '.join(words)}" if rng.random() < 0.5 else f"{' '.join(words)} {when}"
     return text[0].upper() + text[1:] + "."
 

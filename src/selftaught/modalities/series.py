@@ -220,7 +220,7 @@ class Series:
             if kind == "series-transformer":
                 own |= {"patch": self.patch, **({"width": 256, "depth": 6} if large else {})}
             if kind == "series-conv":
-                stride = max(1, 1 << round(math.log2(max(1, self.context / 256))))
+                stride = 1 << round(math.log2(max(1, self.context / 80)))
                 depth = math.ceil(math.log2(self.context / stride / 4 + 1))
                 own |= {"stride": stride, "depth": min(8, max(3, depth)), **({"width": 160} if large else {})}
             built = nets.build(kind, **{**own, **given, **options})

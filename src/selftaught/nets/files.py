@@ -125,22 +125,23 @@ def pickles(folder: Path) -> list[str]:
 def memory_left() -> int | None:
     """Bytes that this process may still take: of the machine, of its container and of its own limit; None where unknown."""
     found: list[int] = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-        control = Path("/sys/fs/cgroup")
-        limit = (control / "memory.max").read_text().strip()
-        if limit.isdigit():
-            found.append(int(limit) - int((control / "memory.current").read_text()))
-    except (OSError, ValueError, IndexError):
-        pass  # another system, or no container: what was found so far holds
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) << 10)
+    limit, used = _lines("/sys/fs/cgroup/memory.max"), _lines("/sys/fs/cgroup/memory.current")
+    if limit and used and limit[0].isdigit():
+        found.append(int(limit[0]) - int(used[0]))
     if os.name == "posix":
         import resource
 
-        limit_here, used = resource.getrlimit(resource.RLIMIT_AS)[0], Path("/proc/self/statm")
-        if limit_here != resource.RLIM_INFINITY and used.exists():
-            found.append(limit_here - int(used.read_text().split()[0]) * resource.getpagesize())
+        own, pages = resource.getrlimit(resource.RLIMIT_AS)[0], _lines("/proc/self/statm")
+        if own != resource.RLIM_INFINITY and pages:
+            found.append(own - int(pages[0].split()[0]) * resource.getpagesize())
     return min(found, default=None)
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if os.path.exists(path) else []
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:

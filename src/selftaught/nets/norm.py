@@ -7,6 +7,8 @@ gradients of one.  Equal to 1e-12 in float64 (tests/nets/test_norm.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -92,3 +94,24 @@ def _over(old: _BatchNorm, kind: type[BatchNorm1d] | type[BatchNorm2d]) -> nn.Mo
     new._parameters.update(old._parameters)
     new._buffers.update(old._buffers)
     return new.train(old.training)
+
+
+@torch.no_grad()
+def recalibrate(net: nn.Module, views: Iterable) -> None:
+    """Replaces the running statistics of every batch norm by the mean of those of `views`, in equal shares.
+
+    For a network that was trained on other images than it will see (small crops, heavy colour changes): a few thousand clean
+    ones are enough.  Mode and momentum come back as they were.
+    """
+    norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    kept, training = [m.momentum for m in norms], net.training
+    net.eval()
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+        m.train()
+    for view in views:
+        net(view)
+    for m, momentum in zip(norms, kept):
+        m.momentum = momentum
+    net.train(training)

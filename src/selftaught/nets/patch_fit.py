@@ -6,7 +6,9 @@ Functions of rows and keys alone: the same numbers whatever was worked out befor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +17,10 @@ from torch import Tensor
 
 from ..core import random
 from ..measures import moments
-from .patch_code import Scale
+from .patch_code import FLAT, PatchCode, Scale
 
+State = dict[str, Tensor]
+"""What is fitted so far, under the names that the encoder's tensors have ("scales.0.atoms"), and sums beside it."""
 _FETCHED = 1 << 24  # pixels held at once as floats
 
 
@@ -43,15 +47,45 @@ class Plan:
     def positions(self, size: tuple[int, int], stride: int) -> int:
         """Patches of one image."""
         sides = [(s * self.zoom if self.zoom > 0 else s // -self.zoom) + 2 * self.pad for s in size]
-        return ((sides[0] - self.patch) // stride + 1) * ((sides[1] - self.patch) // stride + 1)
+        return math.prod((s - self.patch) // stride + 1 for s in sides)
 
-    def scale(self, size: tuple[int, int], channels: int, filters: int) -> Scale:
-        """The module, with nothing fitted; the global random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            return Scale(
-                size, channels, zoom=self.zoom, pad=self.pad, patch=self.patch, stride=self.stride, grey=self.grey,
-                filters=filters, atoms=self.atoms, width=self.width, cells=self.cells,
-            )  # fmt: skip
+
+def plans_for(size: tuple[int, int], channels: int, rows: int, preset: str) -> list[Plan]:
+    """One or two scales by rule.
+
+    Measured at 8 x 8 x 1 (under 16 pixels: enlarged twice, one scale) and at 32 x 32 x 3 (colour and grey); larger pictures are averaged
+    down to about 36 pixels, many channels get smaller patches (at most 1,200 numbers).
+    """
+    side, largest = min(size), math.isqrt(1200 // min(1200, channels))
+    if side < 16:
+        patch = min(8, largest, 2 * side)
+        return [Plan(zoom=2, patch=patch, stride=1, fit_stride=1, atoms=512, width=32, density=0.03, skip=0)]
+    shrink, atoms = max(1, round(side / 36)), 2048 if rows >= 5000 else 1024
+    first = Plan(
+        zoom=-shrink if shrink > 1 else 1, patch=min(6, largest), stride=2 if preset == "quick" else 1,
+        atoms=2 * atoms if preset == "best" else atoms,
+    )  # fmt: skip
+    grey = replace(first, patch=9, stride=1 if preset == "best" else 2, grey=True, atoms=atoms, density=0.009)
+    return [first, grey]
+
+
+def assembled(plans: Sequence[Plan], size: tuple[int, int], channels: int, state: State) -> PatchCode:
+    """The encoder of what `state` holds, in eval mode; scales that are not fitted yet are left out, global randomness is left alone."""
+    known = [p for i, p in enumerate(plans) if f"scales.{i}.filters" in state]
+    options = {
+        name: tuple(getattr(p, name) for p in known)
+        for name in ("zoom", "pad", "patch", "stride", "grey", "atoms", "width", "cells")
+    }
+    charts, axes = state.get("charts"), state.get("axes")
+    with torch.random.fork_rng(devices=[]):
+        encoder = PatchCode(
+            size=size, channels=channels, filters=tuple(len(state[f"scales.{i}.filters"]) for i in range(len(known))),
+            outputs=0 if axes is None else axes.shape[1], landmarks=0 if charts is None else len(charts),
+            coordinates=16 if charts is None else charts.shape[1], **options,
+        )  # fmt: skip
+    own = encoder.state_dict()
+    encoder.load_state_dict({name: state.get(name, tensor) for name, tensor in own.items()})
+    return encoder.eval()
 
 
 def pieces(rows: Tensor, pixels: int) -> list[Tensor]:
@@ -71,16 +105,17 @@ def sampled_patches(data, scale: Scale, rows: Tensor, per: int, key: int) -> Ten
     return torch.cat(found)
 
 
-def dictionary(data, plan: Plan, size: tuple[int, int], channels: int, floor: float, key: int) -> dict[str, Tensor]:
+def dictionary(data, plan: Plan, size: tuple[int, int], channels: int, *, floor: float, key: int) -> State:
     """{"filters", "atoms", "threshold"} of one scale.
 
     Filters whiten up to 100,000 patches of up to 4,000 rows; atoms are single whitened patches of as many random rows as there are atoms
     (again from the first where rows are fewer), random directions in place of flat ones; the threshold lets `density` of
-    the cosines between 4,000 other patches and the atoms through.
+    the cosines between about 4,000 other patches and the atoms through.
     """
-    from .patch_kernel import FLAT, unit_rows
+    from .patch_kernel import unit_rows
 
-    scale = plan.scale(size, channels, 8)
+    blank = {"scales.0.filters": torch.zeros(8, (1 if plan.grey else channels) * plan.patch**2)}
+    scale = assembled([plan], size, channels, blank).scales[0]
     numbers = scale.planes * plan.patch**2
     rows = random.permutation(random.key(key, "whiten"), len(data))[:4000]
     per = max(1, min(100_000, 20_000_000 // numbers) // len(rows))

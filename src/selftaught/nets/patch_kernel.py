@@ -23,8 +23,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from threadpoolctl import ThreadpoolController
 
-FLAT = 1e-4
-"""Squared norm of a whitened patch up to which it counts as flat: no code, where rounding noise would be taken for one."""
+from .patch_code import FLAT
+
 BLOCK = 256
 """Patches whose cosines with all atoms are held at once: 2 MB at 2,048 atoms, which stays in the cache."""
 

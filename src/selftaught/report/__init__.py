@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..core.listener import Listener
 from ..nets import store
-from ..evaluate import embed
+from ..evaluation import embed
 from ..train import Run
 from ..train.run import write_text
 from . import atlas as atlases

@@ -60,6 +60,9 @@ class Plan:
     """Each layer below the head learns at this share of the one above it."""
     weight_decay: float = 0.05
     clip: float = 1.0
+    views: Literal["mild", "plain"] = "mild"
+    """mild: crops and mirrors (what the modality changes without changing an example); plain: the rows as they are, where a
+    mirror image would be of another class."""
     rank: int = lora.RANK
     """Rank of the adapters."""
     seed: int = 0
@@ -170,7 +173,7 @@ def _training_views(data, plan: Plan, device: torch.device) -> Callable:
     """(places, step, progress) -> views on the device: mild where the modality has such, else clean."""
     modality = data.modality
     facts = Facts(rows=len(data), modality=modality, batch=plan.batch, device=device.type)
-    change = modality.mild(facts) if hasattr(modality, "mild") else modality.plain(facts)
+    change = modality.mild(facts) if plan.views == "mild" else modality.plain(facts)
 
     def view_of(rows: np.ndarray, step: int, progress: float):
         draw = Draw(

@@ -1,0 +1,413 @@
+"""Every format reads back what was written, with its kinds, labels and names."""
+
+import gzip
+import io
+import json
+import lzma
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from selftaught.core import DataError, RequestError
+from selftaught.data import Bad, guess_group, guess_label, open_source, read_picture
+
+from .small import encoded, picture_folder, pixels
+
+TEXTS = [f"row {i} says: " + "häßlich, «quoted» " * (i % 3 + 1) for i in range(30)]
+PACKED = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress, "": bytes}
+
+
+def array_of(payload) -> np.ndarray:
+    return np.asarray(read_picture(payload).convert("RGB"))
+
+
+def same_pictures(source, column, held):
+    found = [array_of(p) for p in source.payloads(column)]
+    assert len(found) == len(held)
+    assert all((a == b).all() for a, b in zip(found, held, strict=True))
+
+
+def test_a_folder_of_pictures_has_labels_from_its_sub_folders(tmp_path):
+    held = picture_folder(tmp_path)
+    (tmp_path / "notes.docx").write_bytes(b"other")
+    (tmp_path / ".hidden.png").write_bytes(b"hidden")
+    source = open_source(tmp_path)
+    assert source.columns == {"image": "image", "label": "category"}
+    assert source.values("label").tolist() == ["cat"] * 6 + ["dog"] * 6
+    assert source.row_name(0) == "cat/0000.png"
+    assert any("2 classes (cat, dog)" in note for note in source.notes)
+    assert any("1 other files" in note for note in source.notes)
+    assert guess_label(source)[0] == "label"
+    same_pictures(source, "image", held)
+
+
+def test_train_and_test_folders_become_a_split(tmp_path):
+    picture_folder(tmp_path / "train", 6)
+    picture_folder(tmp_path / "val", 4, seed=1)
+    source = open_source(str(tmp_path))
+    assert source.values("split").tolist() == ["train"] * 6 + ["validation"] * 4
+    assert source.values("label").tolist() == ["cat"] * 3 + ["dog"] * 3 + ["cat"] * 2 + ["dog"] * 2
+    assert any("split" in note for note in source.notes)
+
+
+def test_a_flat_folder_and_one_class_folder_have_no_label(tmp_path):
+    picture_folder(tmp_path / "a", 3, ("images",))
+    assert "label" not in open_source(tmp_path / "a").columns
+    assert "label" not in open_source(tmp_path / "a" / "images").columns
+
+
+def test_a_picture_is_known_by_its_content_not_its_name(tmp_path):
+    held = pixels(3)
+    for i, array in enumerate(held):
+        (tmp_path / f"{i}.dat").write_bytes(encoded(array))
+    same_pictures(open_source(tmp_path), "image", held)
+
+
+def test_a_folder_of_texts_is_a_row_a_file(tmp_path):
+    for i, text in enumerate(TEXTS):
+        folder = tmp_path / ("pos" if i % 2 else "neg")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{i:02d}.txt").write_text(text, "utf-8")
+    source = open_source(tmp_path)
+    assert source.columns == {"text": "text", "label": "category"}
+    assert sorted(source.payloads("text")) == sorted(TEXTS)
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_text_lines_plain_or_compressed(tmp_path, suffix):
+    text = "\n".join(TEXTS[:10]) + "\n\n  \n" + "\r\n".join(TEXTS[10:])
+    path = tmp_path / f"corpus.txt{suffix}"
+    path.write_bytes(PACKED[suffix](text.encode()))
+    source = open_source(path)
+    assert list(source.payloads("text")) == TEXTS
+    assert source.values("document").tolist() == [0] * 10 + [1] * 20
+    assert list(source.payloads("text", [29, 0, 7, 7])) == [TEXTS[29], TEXTS[0], TEXTS[7], TEXTS[7]]
+    assert guess_group(source)[0] == "document"
+
+
+def test_reading_lines_can_begin_in_the_middle(tmp_path):
+    lines = [f"line number {i}" for i in range(9000)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    source = open_source(tmp_path / "a.txt")
+    wanted = [8999, 3, 5000, 2047, 2048, 1024]
+    assert list(source.payloads("text", wanted)) == [lines[i] for i in wanted]
+
+
+def table(rows: int = 40) -> dict:
+    held = pixels(rows)
+    return {
+        "image": [encoded(a) for a in held],
+        "caption": [f"the caption of row {i} is long enough" for i in range(rows)],
+        "label": [i % 3 for i in range(rows)],
+        "score": [i / 7 for i in range(rows)],
+        "site": ["north" if i < 20 else "south" for i in range(rows)],
+        "wave": [[float(i), None, 2.0] for i in range(rows)],
+        "waves": [[[float(i), 1.0, 2.0], [3.0, 4.0, 5.0]] for i in range(rows)],
+        "tags": [["a", "b"]] * rows,
+    }
+
+
+def check_table(source, held: dict, rows) -> None:
+    rows = list(rows)
+    assert list(source.payloads("caption", rows)) == [held["caption"][i] for i in rows]
+    for i, wave, waves in zip(rows, source.payloads("wave", rows), source.payloads("waves", rows), strict=True):
+        assert wave.dtype == waves.dtype == np.float32
+        np.testing.assert_array_equal(wave, np.array([i, np.nan, 2], np.float32))
+        np.testing.assert_array_equal(waves, np.array([[i, 1, 2], [3, 4, 5]], np.float32))
+    np.testing.assert_array_equal(source.values("label"), held["label"])
+    np.testing.assert_allclose(source.values("score"), held["score"], rtol=1e-6)
+    assert source.values("site").tolist() == held["site"]
+
+
+KINDS = {
+    "caption": "text", "label": "integer", "score": "number", "site": "category", "wave": "series", "waves": "series",
+}  # fmt: skip
+
+
+def test_parquet_with_bytes_and_structs_and_lists(tmp_path):
+    held = table()
+    struct = [{"bytes": b, "path": None} for b in held["image"]]
+    pq.write_table(pa.table({**held, "picture": struct}), tmp_path / "t.parquet", row_group_size=7)
+    source = open_source(tmp_path / "t.parquet")
+    assert source.columns == {"image": "image", **KINDS, "picture": "image"}
+    assert any("'tags' left out" in note for note in source.notes)
+    same_pictures(source, "image", pixels(40))
+    same_pictures(source, "picture", pixels(40))
+    check_table(source, held, [3, 4, 20, 39])
+    check_table(source, held, [39, 0, 13])
+    assert guess_label(source)[0] == "label"
+    assert guess_group(source)[0] == "site"
+
+
+def test_shards_are_one_table_and_their_names_a_split(tmp_path):
+    held = table()
+    for name, part in (
+        ("train-00000-of-00002", slice(0, 15)),
+        ("train-00001-of-00002", slice(15, 30)),
+        ("test", slice(30, 40)),
+    ):
+        pq.write_table(pa.table({k: v[part] for k, v in held.items()}), tmp_path / f"{name}.parquet")
+    (tmp_path / "dataset_info.json").write_text('{"about": "it"}')
+    source = open_source(tmp_path)
+    assert source.rows == 40
+    order = [*range(30, 40), *range(30)]
+    assert list(source.payloads("caption")) == [held["caption"][i] for i in order]
+    assert source.values("split").tolist() == ["test"] * 10 + ["train"] * 30
+    assert source.row_name(12) == "train-00000-of-00002.parquet:2"
+
+
+def test_parquet_shards_without_a_column_have_nothing_there(tmp_path):
+    pq.write_table(pa.table({"text": TEXTS, "label": ["a", "b"] * 15}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "unsup.parquet")
+    source = open_source(tmp_path)
+    assert source.rows == 60
+    assert source.values("label").tolist() == ["a", "b"] * 15 + [None] * 30
+
+
+def test_tables_that_share_no_column_are_refused(tmp_path):
+    pq.write_table(pa.table({"a": TEXTS}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"b": TEXTS}), tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="share no column"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_csv_reads_numbers_quotes_lists_and_missing_cells(tmp_path, suffix):
+    text = (
+        'text,label,score,wave\n"a, ""quoted""\ntext of two lines",cat,1.5,"[1, 2, null]"\nplain words in here,dog,NA,"[4, 5, 6]"\n'
+        + ('more words to read here,cat,2.5,"[7, 8, 9]"\n' * 6)
+    )
+    (tmp_path / f"t.csv{suffix}").write_bytes(PACKED[suffix](text.encode()))
+    source = open_source(tmp_path / f"t.csv{suffix}")
+    assert source.columns == {"text": "text", "label": "category", "score": "number", "wave": "series"}
+    assert next(source.payloads("text")) == 'a, "quoted"\ntext of two lines'
+    assert source.values("label")[:2].tolist() == ["cat", "dog"]
+    assert np.isnan(source.values("score")[1])
+    np.testing.assert_array_equal(next(source.payloads("wave")), np.array([1, 2, np.nan], np.float32))
+
+
+def test_csv_delimiters_and_missing_headers(tmp_path):
+    (tmp_path / "a.csv").write_text("text;label\n" + "some words here;1\nother words there;0\n" * 4)
+    assert open_source(tmp_path / "a.csv").columns == {"text": "text", "label": "integer"}
+    (tmp_path / "b.tsv").write_text("a fine film, really\t1\na bad one\t0\n" * 4)
+    source = open_source(tmp_path / "b.tsv")
+    assert source.columns == {"c0": "category", "c1": "integer"} or source.columns == {"c0": "text", "c1": "integer"}
+    assert source.rows == 8
+
+
+def test_wide_csv_is_a_series_or_a_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    waves = rng.normal(size=(12, 20)).round(4)
+    lines = [",".join([str(i % 2), *map(str, row)]) for i, row in enumerate(waves)]
+    (tmp_path / "ucr.csv").write_text("\n".join(lines))
+    source = open_source(tmp_path / "ucr.csv")
+    assert source.columns == {"label": "integer", "values": "series"} or source.columns == {
+        "label": "integer",
+        "c": "series",
+    }
+    (column,) = source.of_kind("series")
+    np.testing.assert_allclose(np.stack(list(source.payloads(column))), waves, rtol=1e-6)
+    assert source.values("label").tolist() == [0, 1] * 6
+    grey = rng.integers(0, 256, (5, 16))
+    head = ",".join(["label", *[f"pixel{i}" for i in range(16)]])
+    (tmp_path / "mnist.csv").write_text(
+        head + "\n" + "\n".join(",".join(map(str, [i, *row])) for i, row in enumerate(grey))
+    )
+    source = open_source(tmp_path / "mnist.csv")
+    assert source.columns == {"label": "integer", "image": "image"}
+    assert (np.stack(list(source.payloads("image"))) == grey.reshape(5, 4, 4)).all()
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_jsonl(tmp_path, suffix):
+    held = table(12)
+    rows = [{k: held[k][i] for k in ("caption", "label", "score", "site", "wave", "waves")} for i in range(12)]
+    text = "\n".join(json.dumps(row, ensure_ascii=i % 2 == 0) for i, row in enumerate(rows))
+    (tmp_path / f"t.jsonl{suffix}").write_bytes(PACKED[suffix](text.encode()))
+    source = open_source(tmp_path / f"t.jsonl{suffix}")
+    check_table(source, held, range(12))
+    assert source.columns["waves"] == "series"
+
+
+def test_a_table_beside_pictures_names_them(tmp_path):
+    held = picture_folder(tmp_path, 4, ("images",))
+    lines = [f"images/{i:04d}.png,{'ab'[i % 2]}" for i in range(4)]
+    (tmp_path / "metadata.csv").write_text("file_name,kind\n" + "\n".join(lines))
+    source = open_source(tmp_path)
+    assert source.columns == {"file_name": "image", "kind": "category"}
+    same_pictures(source, "file_name", held)
+
+
+def test_raw_pixels_of_one_size_in_parquet(tmp_path):
+    grey = pixels(6, 28, channels=1)[..., 0]
+    column = pa.array([row.tobytes() for row in grey], pa.binary(28 * 28))
+    digests = pa.array([bytes([i]) * 64 for i in range(6)], pa.binary(64))
+    pq.write_table(pa.table({"image": column, "sha512": digests}), tmp_path / "t.parquet")
+    source = open_source(tmp_path / "t.parquet")
+    assert source.columns == {"image": "image", "sha512": "binary"}
+    assert (np.stack(list(source.payloads("image"))) == grey).all()
+
+
+def write_tar(path, samples: list[dict]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for i, sample in enumerate(samples):
+            for part, data in sample.items():
+                info = tarfile.TarInfo(f"{i:05d}.{part}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def test_webdataset(tmp_path):
+    held = pixels(10)
+    samples = [
+        {
+            "png": encoded(a),
+            "cls": str(i % 2).encode(),
+            "json": json.dumps({"width": i, "by": "me"}).encode(),
+            "txt": f"a text of row {i}".encode(),
+        }
+        for i, a in enumerate(held)
+    ]
+    del samples[4]["cls"]
+    write_tar(tmp_path / "train-0.tar", samples[:6])
+    write_tar(tmp_path / "test-0.tar", samples[6:])
+    source = open_source(tmp_path)
+    order = [6, 7, 8, 9, 0, 1, 2, 3, 4, 5]
+    assert source.columns == {
+        "image": "image", "cls": "integer", "width": "integer", "by": "category", "txt": "text", "split": "category",
+    }  # fmt: skip
+    same_pictures(source, "image", held[order])
+    labels = source.values("cls")
+    assert np.isnan(labels[8])
+    assert np.delete(labels, 8).tolist() == [i % 2 for i in order if i != 4]
+    assert source.values("width").tolist() == order
+    assert list(source.payloads("txt", [9, 0])) == ["a text of row 5", "a text of row 6"]
+    assert source.row_name(0) == "test-0.tar:00000"
+    assert source.random_access
+
+
+def test_a_tar_of_class_folders_has_labels(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i, array in enumerate(pixels(4)):
+            data = encoded(array)
+            info = tarfile.TarInfo(f"{'cat' if i < 2 else 'dog'}/{i}.png")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    assert open_source(tmp_path / "a.tar").values("label").tolist() == ["cat", "cat", "dog", "dog"]
+
+
+def test_numpy_files(tmp_path):
+    held = pixels(9)
+    np.save(tmp_path / "images.npy", held)
+    same_pictures(open_source(tmp_path / "images.npy"), "image", held)
+    np.savez_compressed(tmp_path / "a.npz", x=held.transpose(0, 3, 1, 2), y=np.arange(9) % 3, note=np.array("about"))
+    source = open_source(tmp_path / "a.npz")
+    assert source.columns == {"x": "image", "y": "integer"}
+    same_pictures(source, "x", held)
+    assert source.values("y").tolist() == [0, 1, 2] * 3
+    waves = np.asfortranarray(np.random.default_rng(0).normal(size=(9, 3, 20)))
+    np.save(tmp_path / "waves.npy", waves)
+    found = np.stack(list(open_source(tmp_path / "waves.npy").payloads("series")))
+    np.testing.assert_allclose(found, waves, rtol=1e-6)
+
+
+def test_digits_come_with_the_dependencies():
+    source = open_source("digits")
+    assert (source.rows, source.columns) == (1797, {"image": "image", "label": "integer"})
+    first = next(source.payloads("image"))
+    assert first.shape == (8, 8)
+    assert first.dtype == np.uint8
+    assert first.max() <= 255
+    assert np.bincount(source.values("label")).min() > 170
+
+
+def test_arrays_in_memory():
+    held = pixels(5)
+    source = open_source(held)
+    assert source.columns == {"image": "image"}
+    assert open_source(TEXTS).columns == {"text": "text"}
+    assert open_source({"x": held, "who": ["a", "b", "a", "b", "a"]}).columns == {"x": "image", "who": "category"}
+    assert open_source([np.zeros(3), np.zeros(5)]).columns == {"series": "series"}
+
+
+def test_fingerprints_follow_the_content_and_nothing_else(tmp_path):
+    picture_folder(tmp_path / "a")
+    picture_folder(tmp_path / "b")
+    one, other = (open_source(tmp_path / n).fingerprint() for n in "ab")
+    assert one == other == open_source(tmp_path / "a").fingerprint()
+    path = next((tmp_path / "b").rglob("*.png"))
+    path.write_bytes(encoded(pixels(1, seed=9)[0]))
+    assert open_source(tmp_path / "b").fingerprint() != one
+    path.rename(path.with_name("9999.png"))
+    assert len({open_source(tmp_path / "b").fingerprint(), one, other}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("nowhere", "There is no"),
+        ("http://example.org/a.csv", "is an address"),
+        ("file:///etc/passwd", "is an address"),
+        ("a.zip", "packed archive"),
+        ("a.tar.gz", "packed archive"),
+        ("a.pkl", "pickled"),
+        ("a.pt", "pickled"),
+        ("empty", "holds no files"),
+        ("empty.csv", "is empty"),
+        ("blank.txt", "holds no rows"),
+        ("only.png", "single picture"),
+        ("others", "not read"),
+        ("noise.xyz", "no kind that is known"),
+        ("", "is no path"),
+        ("hf:../../etc", "no name of a data set"),
+    ],
+)
+def test_what_cannot_be_opened_says_why_and_what_to_do(tmp_path, name, match):
+    for file in ("a.zip", "a.tar.gz", "a.pkl", "a.pt"):
+        (tmp_path / file).write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "a.docx").write_bytes(b"x")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "only.png").write_bytes(encoded(pixels(1)[0]))
+    (tmp_path / "noise.xyz").write_bytes(bytes(range(256)))
+    spec = name if ":" in name or not name else str(tmp_path / name)
+    with pytest.raises((DataError, RequestError), match=match) as caught:
+        open_source(spec)
+    assert caught.value.remedy
+
+
+def test_the_hub_is_refused_offline_and_without_its_package(monkeypatch):
+    monkeypatch.setenv("SELFTAUGHT_OFFLINE", "1")
+    with pytest.raises(RequestError, match="network is switched off"):
+        open_source("hf:mnist")
+    monkeypatch.delenv("SELFTAUGHT_OFFLINE")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(RequestError, match="needs the package") as caught:
+        open_source("hf:mnist")
+    assert "selftaught[hub]" in caught.value.remedy
+
+
+def test_a_column_that_is_not_there_names_the_nearest(tmp_path):
+    picture_folder(tmp_path)
+    with pytest.raises(RequestError, match="Did you mean 'label'"):
+        open_source(tmp_path).values("lable")
+
+
+def test_broken_payloads_stand_in_their_rows_place(tmp_path):
+    pq.write_table(
+        pa.table({"wave": [[[1.0, 2.0], [3.0]], [[1.0, 2.0], [3.0, 4.0]], None] + [[[1.0]]] * 3}),
+        tmp_path / "t.parquet",
+    )
+    found = list(open_source(tmp_path / "t.parquet").payloads("wave"))
+    assert isinstance(found[0], Bad)
+    assert "differ in length" in found[0].reason
+    assert found[1].shape == (2, 2)
+    assert isinstance(found[2], Bad)
