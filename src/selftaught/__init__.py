@@ -8,13 +8,13 @@ import importlib
 __version__ = "0.1.0"
 
 _NAMES = {
-    "pretrain": "train", "resume": "train", "Run": "train", "finetune": "train", "evaluate": "evaluation", "embed": "evaluation",
+    "pretrain": "train", "resume": "train", "Run": "train", "finetune": "evaluation", "evaluate": "evaluation", "embed": "evaluation",
     "predict": "evaluation", "open_data": "modalities", "load": "nets", "Representation": "estimator", "Encoder": "core",
     "Method": "core", "ClosedForm": "core", "Progress": "cli.screen",
 }  # fmt: skip
 _ROOMS = ("methods", "tasks", "nets", "export", "report", "modalities", "measures")
 
-__all__ = ["__version__", *_NAMES, *_ROOMS]
+__all__ = [*_NAMES, *_ROOMS]  # noqa: PLE0604
 
 
 def __getattr__(name: str):

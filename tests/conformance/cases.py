@@ -17,7 +17,7 @@ SIZES = {"image": 16, "text": 16, "series": 48}  # side, tokens, steps
 TINY = {
     "image": {
         "tokens": {"width": 16, "depth": 1, "heads": 2},
-        "plain": {"widths": (8, 16), "blocks": (1, 1), "stem": 8},
+        "plain": {"widths": (8, 16), "blocks": (1, 1), "strides": (1, 2), "stem": 8},
     },
     "text": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 16, "depth": 1, "heads": 2}},
     "series": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 8, "depth": 2}},

@@ -84,19 +84,19 @@ def test_batches_carry_no_labels():
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 2), st.data())
 def test_tokens_take(rows, count, prefix, data):
     total = count + prefix
-    keep = torch.tensor(
-        [data.draw(st.permutations(range(count)))[: data.draw(st.just(max(1, count - 1)))] for _ in range(rows)]
-    )
+    kept = data.draw(st.integers(1, count))
+    keep = torch.tensor([data.draw(st.permutations(range(count)))[:kept] for _ in range(rows)])
     values = torch.arange(rows * total * 2.0).view(rows, total, 2)
     valid = torch.arange(rows * total).view(rows, total) % 3 != 0
     segment = torch.arange(rows * total).view(rows, total) // 2
     taken = Tokens(values, valid, None, segment, (count,), prefix).take(keep)
+    unpacked = Tokens(values, prefix=prefix).take(keep)
     for r in range(rows):
         places = [*range(prefix), *(keep[r] + prefix).tolist()]
         assert torch.equal(taken.values[r], values[r, places])
         assert torch.equal(taken.valid[r], valid[r, places])
         assert torch.equal(taken.segment[r], segment[r, places])
-        assert taken.position[r].tolist() == [0] * prefix + keep[r].tolist()
+        assert unpacked.position[r].tolist() == [0] * prefix + keep[r].tolist()
     assert taken.grid is None
     assert taken.prefix == prefix
 
@@ -104,6 +104,18 @@ def test_tokens_take(rows, count, prefix, data):
 def test_tokens_take_carries_given_positions():
     tokens = Tokens(torch.zeros(1, 4, 2), position=torch.tensor([[5, 6, 0, 1]]))
     assert tokens.take(torch.tensor([[2, 0]])).position.tolist() == [[0, 5]]
+
+
+def test_tokens_of_packed_documents_keep_their_place_within_the_document():
+    segment = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 1, 2]])
+    tokens = Tokens(torch.zeros(2, 6, 1), segment=segment)
+    assert tokens.place.tolist() == [[0, 1, 2, 0, 1, 2], [0, 0, 1, 2, 3, 0]]
+    assert tokens.take(torch.tensor([[1, 4, 5], [0, 2, 5]])).position.tolist() == [[1, 1, 2], [0, 1, 0]]
+    assert Tokens(torch.zeros(2, 6, 1), segment=segment, prefix=1).place[:, 1:].tolist() == [
+        [0, 1, 0, 1, 2],
+        [0, 1, 2, 3, 0],
+    ]
+    assert Tokens(torch.zeros(2, 6, 1)).place is None
 
 
 def test_tokens_mean_counts_valid_patches_only():

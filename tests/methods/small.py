@@ -90,7 +90,7 @@ def facts(modality=None, sample=None) -> Facts:
 
 def convolutional():
     torch.manual_seed(0)
-    return SmallResNet(widths=(8, 16), blocks=(1, 1), stem=8, stride=1, patch=3).double()
+    return SmallResNet(widths=(8, 16), blocks=(1, 1), strides=(1, 2), stem=8, stride=1, patch=3).double()
 
 
 def tokens(**changes):

@@ -88,7 +88,7 @@ def test_a_row_without_end_keeps_its_beginning_and_is_counted():
     fitted = Series(channels=4, context=100, mean=(0.0,) * 4, std=(1.0,) * 4)
     assert len(fitted.decode(np.zeros((1 << 17, 4)))) == fitted.longest == 1 << 16
     said = fitted.notes(np.array([5, 100, 101, 1 << 16]))
-    assert said[0].startswith("1 series reach 65536 steps")
+    assert said[0].startswith("1 of 4 series reach 65536 steps")
     assert said[1].startswith("2 of 4 series are longer than the context of 100 steps")
 
 

@@ -1,7 +1,10 @@
 """Text: the tokenizer's round trip, what is set apart, marks, views, targets, the raw control, saving and loading."""
 
+import copy
+import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -61,6 +64,13 @@ def test_a_corpus_full_of_spelled_marks_does_not_teach_the_tokenizer_one_either(
     assert fitted.text_of(ids) == "[MASK] [PAD]"
 
 
+def test_copies_keep_marks_ordinary(text):
+    text.decode("[MASK]")
+    for again in (copy.deepcopy(text), pickle.loads(pickle.dumps(text)), dataclasses.replace(text, context=9)):
+        assert again.decode("[MASK]").min() >= len(MARKS)
+        assert np.array_equal(again.decode("a goat"), text.decode("a goat"))
+
+
 def test_words_keep_their_boundaries(text):
     words = "The happy farmer, tired but glad, fed 12 goats."
     encoding = text.bpe.encode(words, add_special_tokens=False)
@@ -105,7 +115,7 @@ def test_a_text_without_end_keeps_its_beginning_and_is_counted(text):
     assert len(row) == Text.longest
     assert text.text_of(row[:10]) == text.text_of(text.decode("the goat " * 300)[:10])
     said = text.notes(np.array([5, Text.longest, text.context, text.context - 2]))
-    assert said[0].startswith("1 texts reach 65536 tokens")
+    assert said[0].startswith("1 of 4 texts reach 65536 tokens")
     assert said[1].startswith(f"2 of 4 texts are longer than the context of {text.context}")
     assert text.notes(np.array([3, 4])) == []
 
@@ -314,7 +324,7 @@ def test_toy_factors_are_known_even_and_told_by_the_words():
     def told(*words: str) -> np.ndarray:
         return np.array([not said.isdisjoint(words) for said in spoken])
 
-    farm = told(*"meadow barn orchard stable field haystack furrow pasture trough cart".split())
+    farm = told(*["meadow", "barn", "orchard", "stable", "field", "haystack", "furrow", "pasture", "trough", "cart"])
     assert farm[factors["topic"] == 0].mean() > 0.8
     assert not farm[factors["topic"] != 0].any()
     assert not told("gladly", "well", "happy", "lovely")[factors["sentiment"] == 0].any()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.core import RequestError, Tokens
-from selftaught.nets.trunk import Attention, Blocks, Positions, attention_mask, place, sincos
+from selftaught.nets.trunk import Attention, Blocks, Positions, attention_mask, sincos
 
 WIDTH = 12
 
@@ -92,9 +92,9 @@ def test_packed_documents_are_as_if_alone(positions, causal):
 def test_positions_restart_in_every_segment():
     segment = torch.tensor([[4, 4, 4, 7, 7, 4], [0, 1, 2, 2, 2, 2]])
     tokens = Tokens(torch.zeros(2, 6, 2), segment=segment)
-    assert place(tokens).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 0, 1, 2, 3]]
+    assert tokens.place.tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 0, 1, 2, 3]]
     given_positions = torch.arange(6).expand(2, -1)
-    assert place(replace(tokens, position=given_positions)) is given_positions
+    assert replace(tokens, position=given_positions).place is given_positions
 
 
 def test_packing_may_be_longer_than_the_learned_positions():

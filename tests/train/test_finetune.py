@@ -8,7 +8,7 @@ from selftaught import tasks
 from selftaught.data.labels import Labels
 from selftaught.train import finetune, lora
 from selftaught.train.finetune import Plan, Tuned, layer_groups, tune
-from tests.evaluate.toys import Net, Rows, net, noise
+from tests.evaluation.toys import Net, Rows, net, noise
 
 CLASSES = ("a", "b", "c")
 

@@ -41,7 +41,7 @@ def run(argv: list[str]) -> None:
             done.run,
             "digits",
             labels="label",
-            budgets=(1, 5, 20),
+            budgets=(1, 2, 5),
             draws=arguments.draws,
             seed=arguments.seed,
             listener=ears,

@@ -230,6 +230,17 @@ class Tokens:
         """(B, N - prefix, D): without the class tokens."""
         return self.values[:, self.prefix :]
 
+    @property
+    def place(self) -> Tensor | None:
+        """(B, N) the position of every token: as given, else restarting in every packed segment; None for simply 0, 1, 2, ..."""
+        if self.position is not None or self.segment is None:
+            return self.position
+        count = torch.arange(len(self), device=self.segment.device).expand_as(self.segment)
+        begins = torch.ones_like(self.segment, dtype=torch.bool)
+        begins[:, 1:] = self.segment[:, 1:] != self.segment[:, :-1]
+        begins[:, self.prefix : self.prefix + 1] = True
+        return count - torch.where(begins, count, 0).cummax(1).values
+
     def with_values(self, values: Tensor) -> Tokens:
         return replace(self, values=values)
 
@@ -240,7 +251,7 @@ class Tokens:
         index = torch.cat([head, keep + self.prefix], 1)
         pick = lambda x: None if x is None else torch.gather(x, 1, index)  # noqa: E731
         values = torch.gather(self.values, 1, index[..., None].expand(-1, -1, self.values.shape[-1]))
-        position = self.position
+        position = self.place
         if position is None:
             position = (torch.arange(len(self), device=device) - self.prefix).clamp_min(0).expand(rows, -1)
         extent = self.grid if self.grid is not None else self.extent

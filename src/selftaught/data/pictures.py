@@ -119,8 +119,13 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 
 def _unidentified(payload: bytes) -> Bad:
-    known = image_format(bytes(payload[:32]))
-    return Bad(f"truncated: the header of a {known} picture is broken" if known else "not an image")
+    head = bytes(payload[:32])
+    known = image_format(head)
+    if (known == "PNG" and bytes(4) in (head[16:20], head[20:24])) or (
+        known == "GIF" and bytes(2) in (head[6:8], head[8:10])
+    ):
+        return Bad("zero size")
+    return Bad(f"broken picture: the header of a {known} file is cut off or wrong" if known else "not an image")
 
 
 def _reason(error: Exception) -> str:

@@ -38,7 +38,9 @@ PRESETS = ("quick", "full", "best")
 class SparseManifold(ClosedForm):
     """The sparse manifold transform in closed form."""
 
-    paper: ClassVar[str] = "Chen et al. 2023, Minimalistic Unsupervised Representation Learning with the Sparse Manifold Transform"
+    paper: ClassVar[str] = (
+        "Chen et al. 2023, Minimalistic Unsupervised Representation Learning with the Sparse Manifold Transform"
+    )
     aliases: ClassVar[tuple[str, ...]] = ("smt",)
     needs: ClassVar[frozenset[str]] = frozenset({"patches"})
 
@@ -64,7 +66,7 @@ class SparseManifold(ClosedForm):
         preset = self.preset
         if preset == "auto":
             budget = 60 * (4 if facts.minutes is None else facts.minutes) * torch.get_num_threads()
-            preset = [p for p in PRESETS if p == "quick" or self.seconds(self.rule(p)) <= budget][-1]
+            preset = [p for p in PRESETS if p == "quick" or self.seconds(p) <= budget][-1]
         self.plans = self.rule(preset)
         if any(p.atoms % 32 or p.atoms < p.skip + p.width for p in self.plans):
             raise RequestError(f"atoms = {self.atoms} is not accepted.", "Give a multiple of 32 from 288 on.")
@@ -80,11 +82,10 @@ class SparseManifold(ClosedForm):
         plans = [replace(first, patch=self.patch or first.patch), *others]
         return [replace(p, atoms=self.atoms or p.atoms) for p in plans]
 
-    def seconds(self, plans: list[Plan]) -> float:
+    def seconds(self, preset: str) -> float:
         """Core-seconds of the fit and the embedding of all rows, estimated."""
         few = min(self.rows, self.fit_images)
-        images = [(p, p.positions(self.size, p.stride) * self.rows + p.positions(self.size, p.fit_stride) * few) for p in plans]
-        return sum(3e-9 * p.atoms * patches + 6e-10 * p.atoms**3 for p, patches in images) + 30
+        return 30 + sum(plan.seconds(tuple(self.size), self.rows, few) for plan in self.rule(preset))
 
     def fit(self, data, state: State | None) -> Iterator[tuple[State, float]]:
         """Step after step, each a pure function of the state before it; "done" in the state counts them."""
@@ -117,18 +118,15 @@ class SparseManifold(ClosedForm):
     def _count(self, data, i: int, rows: Tensor, images: int, state: State) -> State:
         plan, key = self.plans[i], random.key(self.seed, "scale", i)
         scale = assembled(self.plans, self.size, self.channels, state).scales[i]
-        between, pairs = moments_of(data, plan, scale, rows, self._per(plan, images), key)
+        between, pairs = moments_of(data, plan, scale, rows, plan.pairs(self.size, images), key)
         return {**state, "between": state.get("between", 0) + between, "pairs": state.get("pairs", 0) + pairs}
-
-    def _per(self, plan: Plan, images: int) -> int:
-        return min(plan.positions(self.size, plan.fit_stride), -(-300_000 // images))
 
     def _solve(self, i: int, images: int, state: State) -> State:
         plan, state = self.plans[i], dict(state)
         between, pairs = state.pop("between"), state.pop("pairs")
-        patches = images * self._per(plan, images)
-        state[f"scales.{i}.embedding"] = embedding(between, pairs, plan, images=images, patches=patches, ridge=self.ridge)
-        return state
+        patches = images * plan.pairs(self.size, images)
+        fitted = embedding(between, pairs, plan, images=images, patches=patches, ridge=self.ridge)
+        return {**state, f"scales.{i}.embedding": fitted}
 
     def _look(self, data, rows: Tensor, state: State) -> State:
         encoder = assembled(self.plans, self.size, self.channels, state)
@@ -143,5 +141,5 @@ class SparseManifold(ClosedForm):
             state["mean"], state["axes"] = moments.principal_axes(cells, self.axes, power=0.25)
         if self.small:
             state["places"] = assembled(self.plans, self.size, self.channels, state).finish(cells)
-            state["charts"] = moments.eigenmaps(state["places"], min(16, len(cells) - 1), neighbours=5)
+            state["charts"] = moments.eigenmaps(state["places"], min(16, len(cells) - 1), neighbours=7)
         return state

@@ -12,6 +12,7 @@ from ..core import DataError, ModelError, RequestError
 from ..core import find as finder
 from ..core.errors import nearest
 from ..nets import files
+from ._windows import windows_of
 from .guess import Guess
 
 __all__ = ["Guess", "find", "load", "names", "open_data", "sniff"]
@@ -64,6 +65,8 @@ def open_data(
         return spec
     say = say or (lambda text: None)
     source = data.open_source(spec)
+    if column is None and label is None and group is None:
+        source = windows_of(source, size)
     for named in (label, group):
         if named is not None:
             source.need(named)

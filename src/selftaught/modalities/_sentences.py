@@ -66,7 +66,14 @@ def _sentence(rng: np.random.Generator, topic: int, tense: int, sentiment: int, 
     noun = pick(nouns)
     noun = _plural(noun) if number else noun
     said = rng.random() < 0.7
-    words = ["the", *([pick(adjectives)] if said else []), noun, _verb(pick(verbs), tense, number), "the", pick(objects)]
+    words = [
+        "the",
+        *([pick(adjectives)] if said else []),
+        noun,
+        _verb(pick(verbs), tense, number),
+        "the",
+        pick(objects),
+    ]
     words += [pick(adverbs)] if not said or rng.random() < 0.5 else []
     when = _TIMES[tense][int(rng.integers(len(_TIMES[tense])))]
     text = f"{when}, {' '.join(words)}" if rng.random() < 0.5 else f"{' '.join(words)} {when}"

@@ -36,8 +36,8 @@ from ..views.series import Window, fill_gaps, resample
 from . import Guess
 from ._waves import waves
 
-SAMPLE_ROWS = 2000
-"""Rows that are looked at, evenly spread."""
+SAMPLE_ROWS, SAMPLE_VALUES = 2000, 1 << 24
+"""What is looked at, at most: rows, evenly spread, and numbers in them."""
 LONGEST_CONTEXT = 2048
 """Steps of the longest context that is chosen without being asked for."""
 ROW_VALUES = 1 << 18
@@ -150,7 +150,7 @@ class Series:
     def notes(self, lengths: np.ndarray) -> list[str]:
         """Sentences to be said of stored rows of these `lengths` (N,)."""
         cut, beyond = int((lengths >= self.longest).sum()), int((lengths > self.context).sum())
-        said = [f"{cut} series reach {self.longest} steps: only their beginning is kept"] * bool(cut)
+        said = [f"{cut} of {len(lengths)} series reach {self.longest} steps: only their beginning is kept"] * bool(cut)
         if beyond:
             said.append(
                 f"{beyond} of {len(lengths)} series are longer than the context of {self.context} steps: training sees another "
@@ -322,11 +322,14 @@ def _moments(values: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _arrays(source: Source, column: str) -> Iterator[np.ndarray]:
     """The readable, not empty ones of the sample."""
-    index = np.unique(np.linspace(0, source.rows - 1, min(SAMPLE_ROWS, source.rows)).astype(np.int64))
-    for payload in source.payloads(column, index):
+    spread, held = np.linspace(0, source.rows - 1, min(SAMPLE_ROWS, source.rows)).astype(np.int64), 0
+    for payload in source.payloads(column, np.unique(spread)):
         try:
-            row = payload if isinstance(payload, Bad) else as_array(payload)
+            row = np.empty(0) if isinstance(payload, Bad) else as_array(payload)
         except Bad:
             continue
-        if not isinstance(row, Bad) and row.size:
+        if row.size:
             yield row
+        held += row.size
+        if held > SAMPLE_VALUES:
+            return

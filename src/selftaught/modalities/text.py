@@ -24,7 +24,7 @@ from ..views.text import MARKS, PAD, Excerpt, mask_tokens
 from . import Guess, _tokenizer
 from ._sentences import sentences
 
-SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 1 << 24
+SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 1 << 22
 """What the tokenizer is trained on at most: rows, evenly spread, and bytes of UTF-8."""
 CONTEXTS = (16, 128)
 """The shortest and longest context that is chosen without being asked for."""
@@ -49,6 +49,9 @@ class Text:
     context: int = 128
     """Tokens that an encoder sees of a row at once, marks included."""
 
+    def __reduce__(self):  # a copied tokenizer would forget that marks in texts are ordinary
+        return type(self), (self.tokenizer, self.context)
+
     @cached_property
     def bpe(self) -> Tokenizer:
         return _tokenizer.load(self.tokenizer)
@@ -68,7 +71,8 @@ class Text:
         found = source.of_kind("text")
         if not found:
             return None
-        lengths = {c: np.mean([len(t) for t in _texts(source, c, 64)] or [0]) for c in found}
+        head = np.arange(min(64, source.rows))
+        lengths = {c: np.mean([len(t) for t in _texts(source, c, head)] or [0]) for c in found}
         column = max(found, key=lambda c: lengths[c])
         more = f", the longest of {', '.join(map(repr, found))}" if len(found) > 1 else ""
         return Guess(column, 0.8, f"column {column!r} holds texts of {lengths[column]:.0f} characters{more}")
@@ -81,7 +85,8 @@ class Text:
         `memory` bytes bound the sample.  DataError where the column holds no text."""
         budget = min(SAMPLE_BYTES, memory // 8) if memory else SAMPLE_BYTES
         texts, held = [], 0
-        for text in _texts(source, column, SAMPLE_ROWS):
+        spread = np.linspace(0, source.rows - 1, min(SAMPLE_ROWS, source.rows)).astype(np.int64)
+        for text in _texts(source, column, np.unique(spread)):
             texts.append(text)
             held += len(text.encode())
             if held > budget:
@@ -128,7 +133,7 @@ class Text:
     def notes(self, lengths: np.ndarray) -> list[str]:
         """Sentences to be said of stored rows of these `lengths` (N,)."""
         cut, beyond = int((lengths >= self.longest).sum()), int((lengths > self.context - 2).sum())
-        said = [f"{cut} texts reach {self.longest} tokens: only their beginning is kept"] * bool(cut)
+        said = [f"{cut} of {len(lengths)} texts reach {self.longest} tokens: only their beginning is kept"] * bool(cut)
         if beyond:
             said.append(
                 f"{beyond} of {len(lengths)} texts are longer than the context of {self.context} tokens: training sees another "
@@ -261,12 +266,11 @@ def readable(payload) -> str:
     return payload
 
 
-def _texts(source: Source, column: str, count: int) -> Iterator[str]:
-    """The readable ones of `count` rows, spread evenly over the source."""
-    for payload in source.payloads(
-        column, np.unique(np.linspace(0, source.rows - 1, min(count, source.rows)).astype(np.int64))
-    ):
+def _texts(source: Source, column: str, index: np.ndarray) -> Iterator[str]:
+    """The readable ones of the rows `index`."""
+    for payload in source.payloads(column, index):
         try:
-            yield readable(payload)
+            if not isinstance(payload, Bad):
+                yield readable(payload)
         except Bad:
             continue

@@ -124,7 +124,7 @@ class Borrowed(Encoder):
         split = self.split
         patches = split.patches(self.normalise(view["pixels"], next(self.model.parameters()).dtype))
         patches = replace_masked(patches, self._mask_token(), view.parts.get("masked"))  # type: ignore[arg-type]
-        front = split.front().to(patches.dtype).expand(len(patches), -1, -1)
+        front = split.front().to(patches.dtype).expand(patches.shape[0], -1, -1)
         grid = tuple(n // p for n, p in zip(view["pixels"].shape[2:], split.patch))
         return Tokens(torch.cat([front, patches], 1), grid=grid, prefix=front.shape[1])
 

@@ -23,6 +23,8 @@ FLAT = 1e-4
 """Squared norm of a whitened patch up to which it counts as flat and has no code (rounding noise would be taken for one)."""
 DENSITY = 0.03
 """Share of the atoms that the untrained threshold lets through, were the cosines those of random directions."""
+SCALE = ("shrink", "patch", "stride", "filters", "atoms", "width", "cells", "grey", "pad")
+"""Options that hold one value a scale."""
 _HELD = 1 << 28  # cosines held at once by the plain definition, where it is not traced
 
 
@@ -39,13 +41,13 @@ class Scale(nn.Module):
     pool: Tensor
 
     def __init__(
-        self, size: tuple[int, int], channels: int, *, zoom: int, pad: int, patch: int, stride: int, grey: bool, filters: int,
+        self, size: tuple[int, int], channels: int, *, shrink: int, pad: int, patch: int, stride: int, grey: bool, filters: int,
         atoms: int, width: int, cells: int,
     ):  # fmt: skip
         super().__init__()
-        self.zoom, self.pad, self.patch, self.stride, self.grey, self.cells = zoom, pad, patch, stride, grey, cells
+        self.shrink, self.pad, self.patch, self.stride, self.grey, self.cells = shrink, pad, patch, stride, grey, cells
         self.planes = 1 if grey else channels
-        sides = [(s * zoom if zoom > 0 else s // -zoom) + 2 * pad for s in size]
+        sides = [s // shrink + 2 * pad for s in size]
         if min(sides) < patch:
             raise ValueError(f"patches of {patch} pixels do not fit into {sides[0]} x {sides[1]}")
         self.grid = tuple((s - patch) // stride + 1 for s in sides)
@@ -67,10 +69,8 @@ class Scale(nn.Module):
         x = x if pixels.dtype == torch.uint8 else x * 255
         if self.grey and x.shape[1] > 1:
             x = x.mean(1, keepdim=True)
-        if self.zoom < -1:
-            x = F.avg_pool2d(x, -self.zoom)
-        elif self.zoom > 1:
-            x = F.interpolate(x, scale_factor=self.zoom, mode="bilinear", align_corners=False)
+        if self.shrink > 1:
+            x = F.avg_pool2d(x, self.shrink)
         return F.pad(x, (self.pad,) * 4) if self.pad else x
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -145,10 +145,10 @@ class PatchCode(Encoder):
     """Height and width of the images in pixels."""
     channels: int = 3
     """Channels of the images."""
-    zoom: tuple[int, ...] = (1, 1)
-    """Resolution of each scale: 1 as it is, 2 enlarged twice (bilinear), -4 averaged over 4 x 4 pixels."""
+    shrink: tuple[int, ...] = (1, 1)
+    """Each scale sees the image averaged over squares of this side."""
     pad: tuple[int, ...] = (0, 0)
-    """Zero border of each scale in its own pixels."""
+    """Zero border of each scale, in its own pixels."""
     patch: tuple[int, ...] = (6, 9)
     """Side of each scale's patches."""
     stride: tuple[int, ...] = (2, 2)
@@ -173,31 +173,14 @@ class PatchCode(Encoder):
     """How fast a landmark's weight falls with its cosine: exp(sharpness x cosine)."""
 
     def __post_init__(self):
-        settings = (
-            self.zoom, self.pad, self.patch, self.stride, self.grey, self.filters, self.atoms, self.width, self.cells
-        )  # fmt: skip
-        positive = (
-            *self.size,
-            self.channels,
-            *self.patch,
-            *self.stride,
-            *self.filters,
-            *self.atoms,
-            *self.width,
-            *self.cells,
-        )
-        if len({len(s) for s in settings}) != 1 or not self.patch or min(positive) < 1 or min(self.pad) < 0:
-            raise ValueError("zoom, pad, patch, stride, grey, filters, atoms, width and cells need one value a scale")
-        if (
-            0 in self.zoom
-            or any(a % 32 for a in self.atoms)
-            or min(self.outputs, self.landmarks) < 0
-            or self.coordinates < 1
-        ):
-            raise ValueError(f"atoms {self.atoms} must be multiples of 32, zoom {self.zoom} not 0, sizes not negative")
-        names = ("zoom", "pad", "patch", "stride", "grey", "filters", "atoms", "width", "cells")
+        settings = {name: getattr(self, name) for name in SCALE}
+        counts = (*self.size, self.channels, self.coordinates, *(n for name in SCALE[:-2] for n in settings[name]))
+        if len({len(s) for s in settings.values()}) != 1 or not self.patch:
+            raise ValueError(f"{', '.join(SCALE)} need one value a scale, and as many each")
+        if min(counts) < 1 or min(*self.pad, self.outputs, self.landmarks) < 0 or any(a % 32 for a in self.atoms):
+            raise ValueError(f"sizes must be positive and atoms {self.atoms} multiples of 32")
         self.scales = nn.ModuleList(
-            Scale(self.size, self.channels, **dict(zip(names, values))) for values in zip(*settings)
+            Scale(self.size, self.channels, **dict(zip(SCALE, values))) for values in zip(*settings.values())
         )
         wide = self.wide
         if self.outputs > wide:

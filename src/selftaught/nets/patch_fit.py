@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core import random
 from ..measures import moments
-from .patch_code import FLAT, PatchCode, Scale
+from .patch_code import FLAT, SCALE, PatchCode, Scale
 
 State = dict[str, Tensor]
 """What is fitted so far, under the names that the encoder's tensors have ("scales.0.atoms"), and sums beside it."""
@@ -28,7 +28,7 @@ _FETCHED = 1 << 24  # pixels held at once as floats
 class Plan:
     """How one scale is fitted and used: see the options of PatchCode and of the method."""
 
-    zoom: int = 1
+    shrink: int = 1
     pad: int = 0
     patch: int = 6
     stride: int = 2
@@ -46,23 +46,31 @@ class Plan:
 
     def positions(self, size: tuple[int, int], stride: int) -> int:
         """Patches of one image."""
-        sides = [(s * self.zoom if self.zoom > 0 else s // -self.zoom) + 2 * self.pad for s in size]
+        sides = [s // self.shrink + 2 * self.pad for s in size]
         return math.prod((s - self.patch) // stride + 1 for s in sides)
+
+    def pairs(self, size: tuple[int, int], images: int) -> int:
+        """Patches of each image whose codes enter E[c c'], 300,000 in all."""
+        return min(self.positions(size, self.fit_stride), -(-300_000 // images))
+
+    def seconds(self, size: tuple[int, int], rows: int, fitted: int) -> float:
+        """Core-seconds, estimated: 3 ns a patch and atom for `fitted` images and the embedding of `rows`; the eigenproblem."""
+        patches = self.positions(size, self.stride) * rows + self.positions(size, self.fit_stride) * fitted
+        return 3e-9 * self.atoms * patches + 6e-10 * self.atoms**3
 
 
 def plans_for(size: tuple[int, int], channels: int, rows: int, preset: str) -> list[Plan]:
     """One or two scales by rule.
 
-    Measured at 8 x 8 x 1 (under 16 pixels: enlarged twice, one scale) and at 32 x 32 x 3 (colour and grey); larger pictures are averaged
+    Measured at 8 x 8 x 1 (under 16 pixels: one scale, a border of 2) and at 32 x 32 x 3 (colour and grey); larger pictures are averaged
     down to about 36 pixels, many channels get smaller patches (at most 1,200 numbers).
     """
     side, largest = min(size), math.isqrt(1200 // min(1200, channels))
     if side < 16:
-        patch = min(8, largest, 2 * side)
-        return [Plan(zoom=2, patch=patch, stride=1, fit_stride=1, atoms=512, width=32, density=0.03, skip=0)]
+        return [Plan(pad=2, patch=min(5, largest), stride=1, fit_stride=1, atoms=512, width=16, density=0.03, skip=0)]
     shrink, atoms = max(1, round(side / 36)), 2048 if rows >= 5000 else 1024
     first = Plan(
-        zoom=-shrink if shrink > 1 else 1, patch=min(6, largest), stride=2 if preset == "quick" else 1,
+        shrink=shrink, patch=min(6, largest), stride=2 if preset == "quick" else 1,
         atoms=2 * atoms if preset == "best" else atoms,
     )  # fmt: skip
     grey = replace(first, patch=9, stride=1 if preset == "best" else 2, grey=True, atoms=atoms, density=0.009)
@@ -72,10 +80,7 @@ def plans_for(size: tuple[int, int], channels: int, rows: int, preset: str) -> l
 def assembled(plans: Sequence[Plan], size: tuple[int, int], channels: int, state: State) -> PatchCode:
     """The encoder of what `state` holds, in eval mode; scales that are not fitted yet are left out, global randomness is left alone."""
     known = [p for i, p in enumerate(plans) if f"scales.{i}.filters" in state]
-    options = {
-        name: tuple(getattr(p, name) for p in known)
-        for name in ("zoom", "pad", "patch", "stride", "grey", "atoms", "width", "cells")
-    }
+    options = {name: tuple(getattr(p, name) for p in known) for name in SCALE if name != "filters"}
     charts, axes = state.get("charts"), state.get("axes")
     with torch.random.fork_rng(devices=[]):
         encoder = PatchCode(
@@ -97,7 +102,7 @@ def sampled_patches(data, scale: Scale, rows: Tensor, per: int, key: int) -> Ten
     """(len(rows) x per, D) float32 patches in 0-255 at places of each row's own, drawn with replacement."""
     first, found = data.fetch(rows[:1])["pixels"], []
     order = torch.arange(len(rows))
-    for piece in pieces(order, first[0].numel() * max(1, scale.zoom) ** 2):
+    for piece in pieces(order, first[0].numel()):
         x = scale.look(data.fetch(rows[piece])["pixels"])
         windows = x.unfold(2, scale.patch, 1).unfold(3, scale.patch, 1)  # (n, c, h, w, patch, patch), a view
         y, z = (random.integers(random.key(key, axis), piece, windows.shape[axis], (per,)) for axis in (2, 3))
@@ -144,7 +149,7 @@ def moments_of(data, plan: Plan, scale: Scale, rows: Tensor, per: int, key: int)
     total = np.zeros((plan.atoms, plan.atoms), np.int32)
     between = torch.zeros(plan.atoms, plan.atoms)
     bank = scale.bank(plan.fit_stride)
-    pixels = data.fetch(rows[:1])["pixels"][0].numel() * max(1, scale.zoom) ** 2
+    pixels = data.fetch(rows[:1])["pixels"][0].numel()
     for piece in pieces(rows, pixels):
         images = scale.look(data.fetch(piece)["pixels"]).contiguous().numpy()
         counts, lists = patch_kernel.codes(images, bank)

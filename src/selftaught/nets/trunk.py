@@ -76,7 +76,7 @@ class Positions(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(1 or B, N, width) to be added to tokens.values."""
-        position, count = place(tokens), len(tokens) - tokens.prefix
+        position, count = tokens.place, tokens.values.shape[1] - tokens.prefix
         position = position if position is None else position[:, tokens.prefix :]
         extent: tuple[int, ...]
         if len(self.grid) == 1:
@@ -88,15 +88,6 @@ class Positions(nn.Module):
         return F.pad(rows, (0, 0, tokens.prefix, 0))
 
 
-def place(tokens: Tokens) -> Tensor | None:
-    """(B, N) the position of every token: as given, else restarting in every packed segment; None for simply 0, 1, 2, ..."""
-    if tokens.position is not None or tokens.segment is None:
-        return tokens.position
-    count = torch.arange(len(tokens), device=tokens.segment.device).expand_as(tokens.segment)
-    begins = F.pad(tokens.segment[:, 1:] != tokens.segment[:, :-1], (1, 0), value=True)
-    return count - torch.where(begins, count, 0).cummax(1).values
-
-
 def attention_mask(tokens: Tokens, causal: bool = False) -> Tensor | None:
     """(B or 1, 1, N or 1, N) bool, True where the query (third axis) sees the key (last axis); None where all see all.
 
@@ -106,14 +97,14 @@ def attention_mask(tokens: Tokens, causal: bool = False) -> Tensor | None:
     valid = tokens.valid
     if not causal and tokens.segment is None:
         return None if valid is None else (valid | ~valid.any(1, keepdim=True))[:, None, None, :]
-    count, device = len(tokens), tokens.values.device
+    count, device = tokens.values.shape[1], tokens.values.device
     seen = torch.ones(1, count, count, dtype=torch.bool, device=device)
     if valid is not None:
         seen = seen & valid[:, None, :]
     if tokens.segment is not None:
         seen = seen & (tokens.segment[:, :, None] == tokens.segment[:, None, :])
     if causal:
-        order = place(tokens)
+        order = tokens.place
         order = (torch.arange(count, device=device) - tokens.prefix)[None] if order is None else order
         order = torch.where(torch.arange(count, device=device) < tokens.prefix, -1, order)
         seen = seen & (order[:, None, :] <= order[:, :, None])

@@ -110,7 +110,7 @@ class ViT(Encoder):
         prefix = [self.cls_token[None]] if self.class_token else []
         prefix += [self.register_tokens] if self.registers else []
         if prefix:
-            front = torch.cat(prefix).to(patches.dtype).expand(len(patches), -1, -1)
+            front = torch.cat(prefix).to(patches.dtype).expand(patches.shape[0], -1, -1)
             patches = torch.cat([front, patches], 1)
         return Tokens(patches, grid=grid, prefix=patches.shape[1] - grid[0] * grid[1])
 

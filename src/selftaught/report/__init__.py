@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..core.listener import Listener
-from ..nets import store
 from ..evaluation import embed
+from ..nets import store
 from ..train import Run
 from ..train.run import write_text
 from . import atlas as atlases

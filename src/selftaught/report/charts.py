@@ -61,7 +61,7 @@ def intervals(rows: list[tuple[str, float, float, float]], *, zero: bool = False
     low, high = min(r[2] for r in rows), max(r[3] for r in rows)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    step, left = 26, 210
+    step, left = 26, min(330, 24 + 6.2 * max(len(r[0]) for r in rows))  # names are set at 11 px
     height = TOP + step * len(rows) + 24
     to_x = _scale(low, high, left, WIDTH - 60)
     parts = []

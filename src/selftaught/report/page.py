@@ -56,7 +56,7 @@ def _alarms(run: Run) -> str:
 
 
 def _budget(value: Any) -> str:
-    return "all labels" if value == "all" else f"{value} labels a class"
+    return {"all": "all labels", 0: "no labels", 1: "1 label a class"}.get(value, f"{value} labels a class")
 
 
 def _scores(evaluation: dict | None) -> str:
@@ -77,8 +77,9 @@ def _scores(evaluation: dict | None) -> str:
             if len(bars) > 1 and (probe in ("linear", "knn") and budget in (budgets[-1], "all")):
                 body += f"<p class='soft'>{html.escape(probe)}, {_budget(budget)}: {html.escape(str(evaluation['metric']))} with 95 % intervals</p>{intervals(bars)}"
     pairs = [
-        (f"{d['a']} - {d['b']}, {_budget(d['labels_per_class'])}", d["mean"], d["low"], d["high"])
+        (f"{d['a']} - {d['b']}, {d['probe']}, {_budget(d['labels_per_class'])}", d["mean"], d["low"], d["high"])
         for d in evaluation["differences"]
+        if d["b"] != "blind"
     ]
     return _section("Scores", body) + _section("Paired differences", intervals(pairs, zero=True))
 

@@ -23,7 +23,8 @@ def open_encoders(run) -> tuple[list[Encoder], Any]:
 
 
 def open_dataset(data, modality, listener: Listener):
-    if data is None or not isinstance(data, str | Path):
+    """A Dataset (or None) as it is; whatever else `modalities.open_data` takes, packed as `modality` has it."""
+    if data is None or hasattr(data, "fetch"):
         return data
     return modalities.open_data(data, modality=modality, say=listener.say)
 

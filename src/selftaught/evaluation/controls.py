@@ -75,7 +75,13 @@ def _plan(plan: Plan, views: Literal["mild", "plain"], rows: int, seed: int, k: 
 
 
 def _from_scratch(
-    problem: Problem, encoder: Encoder, rows: np.ndarray, choose: bool, plan: Plan, device: str, listener: Listener | None
+    problem: Problem,
+    encoder: Encoder,
+    rows: np.ndarray,
+    choose: bool,
+    plan: Plan,
+    device: str,
+    listener: Listener | None,
 ) -> tuple[np.ndarray, float]:
     """Guesses for the test rows, and the validation score, of one network trained on `rows`."""
     fresh, held = untrained(encoder, problem.pool, plan.seed), problem.probe_validation

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from selftaught.evaluate.statistics import Scores, generator, interval, mcnemar, t_interval, visible_difference
+from selftaught.evaluation.statistics import Scores, generator, interval, mcnemar, t_interval, visible_difference
 
 
 def covers(simulate, truth: float, trials: int, **options) -> float:

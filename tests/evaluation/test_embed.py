@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from selftaught.core import RequestError
-from selftaught.evaluate import embed_files
-from selftaught.evaluate.embed import embed, embed_layers, model_hash, raw
-from selftaught.evaluate.embed_files import embed_to
-from tests.evaluate.toys import Rows, net, noise
+from selftaught.evaluation import embed_files
+from selftaught.evaluation.embed import embed, embed_layers, model_hash, raw
+from selftaught.evaluation.embed_files import embed_to
+from tests.evaluation.toys import Rows, net, noise
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import torch
 from selftaught import modalities, nets
 from selftaught.core import DataError, Kept, RequestError
 from selftaught.data import Dataset
-from selftaught.evaluate import evaluate
-from selftaught.evaluate import probe as probing
-from selftaught.evaluate.protocol import budgets_of, prepare, verdict_budget
-from tests.evaluate.toys import Linear, Rows, net, noise
+from selftaught.evaluation import evaluate
+from selftaught.evaluation import probe as probing
+from selftaught.evaluation.protocol import budgets_of, prepare, verdict_budget
+from tests.evaluation.toys import Linear, Rows, net, noise
 
 QUICK = {"budgets": [5], "seeds": 2, "controls": ("blind", "raw", "untrained")}
 

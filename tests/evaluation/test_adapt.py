@@ -7,10 +7,10 @@ import torch
 from selftaught import modalities, nets
 from selftaught.core import Kept, ModelError, RequestError
 from selftaught.data import Dataset
-from selftaught.evaluate import finetune, predict
+from selftaught.evaluation import finetune, predict
 from selftaught.train.finetune import Plan
-from tests.evaluate.test_evaluate import planted
-from tests.evaluate.toys import Rows, net
+from tests.evaluation.test_evaluate import planted
+from tests.evaluation.toys import Rows, net
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def pictures(tmp_path_factory):
 @pytest.mark.parametrize("mode", ["head", "full", "lora"])
 def test_finetune_then_predict_from_the_folder(pictures, mode, tmp_path):
     run, data = pictures
-    plan = Plan(epochs=15 if mode == "lora" else 6, batch=16, lr=0.02, layer_decay=1.0)
+    plan = Plan(epochs=18, batch=16, lr=0.02, layer_decay=1.0)
     found = finetune(run, data, mode=mode, plan=plan, out=tmp_path / "model")
     result = found.result
     assert (result["task"], result["mode"], result["metric"]) == ("classify", mode, "accuracy")

@@ -96,7 +96,7 @@ def interval(scores: Scores, groups: np.ndarray | None = None, *, seed: int = 0,
     Two-level bootstrap: the mean over draws and seeds is bootstrapped over items; to every replicate is added the deviation of
     a t-distribution with (count - 1) degrees of freedom for the draws, and for the seeds, whose variance is what is left after
     that of their interaction with the items, which the item level already holds.  Denominators and groups must be constant
-    over draws.  Coverage is simulated in tests/evaluate/test_statistics.py.
+    over draws.  Coverage is simulated in tests/evaluation/test_statistics.py.
     """
     rng = generator(seed, "bootstrap")
     top, bottom = by_group(scores.numerator, scores.denominator, groups)

@@ -45,7 +45,13 @@ def evaluate(
     encoders, modality = open_encoders(run)
     data, test = open_dataset(data, modality, listener), open_dataset(test, modality, listener)
     problem = prepare(
-        data, labels=labels, test=test, group=group, task=task, seed=seed, duplicates=leakage.clusters(data, near=test is None)
+        data,
+        labels=labels,
+        test=test,
+        group=group,
+        task=task,
+        seed=seed,
+        duplicates=leakage.clusters(data, near=test is None),
     )
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)

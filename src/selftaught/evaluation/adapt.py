@@ -75,7 +75,13 @@ def finetune(
     encoders, modality = open_encoders(run)
     data, test = open_dataset(data, modality, listener), open_dataset(test, modality, listener)
     problem = prepare(
-        data, labels=labels, test=test, group=group, task=task, seed=seed, duplicates=leakage.clusters(data, near=test is None)
+        data,
+        labels=labels,
+        test=test,
+        group=group,
+        task=task,
+        seed=seed,
+        duplicates=leakage.clusters(data, near=test is None),
     )
     for note in problem.notes:
         listener.say(note)
