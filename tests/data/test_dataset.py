@@ -68,7 +68,7 @@ def test_a_set_that_has_no_room_packed_stays_encoded_and_says_so(tmp_path, monke
 def test_streamed_rows_that_vanish_are_an_error(tmp_path):
     dataset = opened(tmp_path, "folder", stream=True)
     (tmp_path / "d" / "cat" / "0003.png").write_bytes(b"overwritten")
-    with pytest.raises(DataError, match="cat/0003.png could be read before"):
+    with pytest.raises(DataError, match=r"cat/0003\.png could be read before"):
         dataset.fetch([3])
 
 

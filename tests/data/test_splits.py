@@ -31,12 +31,22 @@ def test_splits_partition_rows_and_separate_no_group_or_duplicate(seed, rows, gr
         cluster[cluster == cluster[b]] = cluster[a]
     labels = labels_of(rng.integers(0, classes, rows), classes)
     assume(len(np.unique(units(rows, group, cluster))) >= 10)
-    try:
-        parts = split(rows, labels=labels, groups=group, duplicates=cluster, seed=seed)
-    except DataError as error:
-        assert "would be empty" in error.message
-        return
-    again = split(rows, labels=labels, groups=group, duplicates=cluster, seed=seed)
+    parts = split(
+        rows,
+        {"train": 0.5, "validation": 0.25, "test": 0.25},
+        labels=labels,
+        groups=group,
+        duplicates=cluster,
+        seed=seed,
+    )
+    again = split(
+        rows,
+        {"train": 0.5, "validation": 0.25, "test": 0.25},
+        labels=labels,
+        groups=group,
+        duplicates=cluster,
+        seed=seed,
+    )
     assert np.sort(np.concatenate(list(parts.values()))).tolist() == list(range(rows))
     assert all((parts[name] == again[name]).all() for name in parts)
     where = np.empty(rows, int)

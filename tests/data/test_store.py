@@ -230,7 +230,7 @@ def files_of_50_kilobytes_at_most():
 
 def test_a_disk_that_fills_up_while_packing_is_said_and_leaves_nothing(tmp_path, files_of_50_kilobytes_at_most):
     picture_folder(tmp_path / "d", 40, side=32)
-    with pytest.raises(DataError, match="The disk of .* is full: File too large") as caught:
+    with pytest.raises(DataError, match=r"The disk of .* is full: File too large") as caught:
         pack(open_source(tmp_path / "d"), "image", Picture(32))
     assert "SELFTAUGHT_CACHE" in caught.value.remedy
     assert places() == []

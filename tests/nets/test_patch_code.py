@@ -153,7 +153,9 @@ def test_threads_and_batches_change_nothing(monkeypatch):
         assert torch.equal(encoder.cells_of(view["pixels"]), whole)
         alone = torch.cat([encoder.cells_of(view["pixels"][i : i + 1]) for i in range(23)])
         assert torch.equal(alone, whole)
-    torch.testing.assert_close(torch.cat([encoder(view.take(torch.arange(i, i + 1))) for i in range(23)]), encoder(view), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.cat([encoder(view.take(torch.arange(i, i + 1))) for i in range(23)]), encoder(view), atol=1e-6, rtol=0
+    )
 
 
 def test_errors_in_threads_come_out(monkeypatch):
@@ -185,7 +187,9 @@ def test_landmarks_are_weighed_by_their_cosine():
     view = pictures(6)
     found, unit = encoder(view), built(landmarks=0)(view)
     weights = torch.exp(10 * unit.double() @ encoder.places.double().T)
-    torch.testing.assert_close(found.double(), weights / weights.sum(1, keepdim=True) @ encoder.charts.double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        found.double(), weights / weights.sum(1, keepdim=True) @ encoder.charts.double(), atol=1e-5, rtol=0
+    )
     assert encoder.dim == 3
 
 

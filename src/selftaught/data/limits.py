@@ -17,8 +17,8 @@ LINE_BYTES = 1 << 24
 """Bytes of one line of text, CSV or JSONL (16 MiB)."""
 RATIO = 200
 """Decompressed bytes for one compressed byte, above DECOMPRESSED."""
-DECOMPRESSED = 1 << 28
-"""Decompressed bytes that are accepted at any ratio (256 MiB)."""
+DECOMPRESSED = 1 << 26
+"""Decompressed bytes that are accepted at any ratio (64 MiB)."""
 WINDOW = 1 << 27
 """Memory that a compressed stream may ask its decoder to hold (128 MiB)."""
 HEADER_BYTES = 1 << 20
@@ -36,4 +36,4 @@ ZIP_MEMBERS = 1_000
 FOLDER_DEPTH = 32
 """Nesting of folders."""
 CELL_BATCH_BYTES = 1 << 25
-"""Bytes of a table that are read ahead at once."""
+"""Bytes of a Parquet column that are read at once (32 MiB), if every row were as long as a row can be."""

@@ -176,8 +176,11 @@ class Loader:
         return step, ids, views
 
     def __iter__(self) -> Iterator[Step]:
+        self._live.append(self._timed())
+        return self._live[-1]
+
+    def _timed(self) -> Generator[Step]:
         fetched = self._in_turn() if self.threads < 1 else self._ahead()
-        self._live.append(fetched)
         try:
             while True:
                 asked = time.perf_counter()
@@ -187,8 +190,6 @@ class Loader:
                 yield item
         finally:
             fetched.close()
-            if fetched in self._live:
-                self._live.remove(fetched)
 
     def _in_turn(self) -> Generator[Step]:
         step = self.start_step

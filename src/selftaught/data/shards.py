@@ -47,14 +47,15 @@ class ParquetShard:
         meta, schema = file.metadata, file.schema_arrow
         _check_columns(path, meta.num_columns)
         size = path.stat().st_size
-        declared = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+        declared, largest = _declared(meta)
         if declared < 0 or (declared > limits.DECOMPRESSED and declared > limits.RATIO * size):
             raise _refuse(path, f"decompression bomb: {size} bytes declare {declared}")
         self._starts = np.cumsum([0] + [meta.row_group(i).num_rows for i in range(meta.num_row_groups)])
         self.rows = int(self._starts[-1])
         if self.rows != meta.num_rows or self.rows < 0 or self.rows > 16 * max(size, 1 << 16):
             raise _refuse(path, f"it declares {meta.num_rows} rows, which its row groups do not hold")
-        self._batch = max(16, min(4096, limits.CELL_BATCH_BYTES // max(1, declared // max(1, self.rows))))
+        # a dictionary may repeat one long value in every row, so rows are read as if each were as long as its chunk
+        self._batch = max(16, min(4096, limits.CELL_BATCH_BYTES // max(1, largest)))
         self.columns: list[str] = []
         for field in schema:
             (self.columns if cells.is_readable(field.type) else self.left_out).append(field.name)
@@ -98,6 +99,18 @@ class ParquetShard:
                 skip = 0
         except (pa.ArrowException, OSError) as error:
             raise _refuse(self.path, f"column {column!r} is broken ({_short(error)})") from None
+
+
+def _declared(meta) -> tuple[int, int]:
+    """(bytes that the columns declare to unfold to, bytes of the largest column chunk) of Parquet metadata."""
+    total, largest = 0, 0
+    for i in range(meta.num_row_groups):
+        group = meta.row_group(i)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            held = max(chunk.total_uncompressed_size, chunk.num_values)
+            total, largest = total + held, max(largest, held)
+    return total, largest
 
 
 class CsvShard:

@@ -117,24 +117,23 @@ def _assign(unit: np.ndarray, stratum: np.ndarray, shares: np.ndarray, seed: int
         where[rows] = best
     single = by_unit[starts[:-1]][size == 1]
     single = single[_order(random.key(seed, "split rows"), len(single))]
+    owed = np.zeros(len(shares))
     for c in range(classes):
         mine = single[stratum[single] == c]
-        where[mine] = np.repeat(np.arange(len(shares)), _whole(np.maximum(wanted[:, c] - have[:, c], 0), len(mine), c))
+        missing = np.maximum(wanted[:, c] - have[:, c], 0)
+        exact = missing * (len(mine) / missing.sum()) if missing.sum() > 0 else shares * len(mine)
+        counts = _whole(exact, len(mine), owed)
+        owed += exact - counts
+        where[mine] = np.repeat(np.arange(len(shares)), counts)
     return where
 
 
-def _whole(missing: np.ndarray, rows: int, turn: int) -> np.ndarray:
-    """`rows` cut in proportion to what is missing, in whole numbers: the largest remainders are rounded up.
-
-    Equal remainders take turns from stratum to stratum, so that many small strata do not all favour the same split.
-    """
-    total = missing.sum()
-    exact = missing * (rows / total) if total > 0 else np.eye(len(missing))[0] * rows
+def _whole(exact: np.ndarray, rows: int, owed: np.ndarray) -> np.ndarray:
+    """`exact` shares of `rows` in whole numbers, each rounded down or up: up first where the most is owed from strata before."""
     whole = np.floor(exact + 1e-9).astype(np.int64)
     rest = exact - whole
-    ties = np.roll(np.arange(len(missing)), turn)
-    for number in np.lexsort((ties, -np.round(rest, 9)))[: rows - int(whole.sum())]:
-        whole[number] += 1
+    order = np.argsort(np.where(rest > 1e-9, -(rest + owed).round(9), np.inf), kind="stable")
+    whole[order[: rows - int(whole.sum())]] += 1
     return whole
 
 

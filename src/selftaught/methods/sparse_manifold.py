@@ -70,6 +70,10 @@ class SparseManifold(ClosedForm):
         self.plans = self.rule(preset)
         if any(p.atoms % 32 or p.atoms < p.skip + p.width for p in self.plans):
             raise RequestError(f"atoms = {self.atoms} is not accepted.", "Give a multiple of 32 from 288 on.")
+        if not all(p.positions(self.size, 1) for p in self.plans):
+            raise RequestError(
+                f"patch = {self.patch} is not accepted.", f"Pictures have {min(self.size)} pixels a side."
+            )
         few = min(self.rows, self.fit_images)
         self.small = len(self.plans) == 1
         wanted = self.outputs if self.outputs is not None else 0 if self.small else 512 if preset == "quick" else 1024
@@ -102,9 +106,10 @@ class SparseManifold(ClosedForm):
         rows = random.permutation(random.key(self.seed, "rows"), len(data))[: self.fit_images]
         steps: list[Callable[[State], State]] = []
         for i, plan in enumerate(self.plans):
-            at_once = max(16, 60_000 // plan.positions(self.size, plan.fit_stride))
             steps.append(partial(self._dictionary, data, i))
-            steps += [partial(self._count, data, i, some, len(rows)) for some in rows.split(at_once)]
+            steps += [
+                partial(self._count, data, i, some, len(rows)) for some in rows.split(plan.images_at_once(self.size))
+            ]
             steps.append(partial(self._solve, i, len(rows)))
         seen = rows[: 2000 if self.small else 5000] if self.small or self.axes else rows[:0]
         steps += [partial(self._look, data, some) for some in seen.split(256)] if len(seen) else []

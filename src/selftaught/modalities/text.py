@@ -84,12 +84,13 @@ class Text:
 
         `memory` bytes bound the sample.  DataError where the column holds no text."""
         budget = min(SAMPLE_BYTES, memory // 8) if memory else SAMPLE_BYTES
+        head = [len(t.encode()) for t in _texts(source, column, np.arange(min(64, source.rows)))]
+        count = min(source.rows, SAMPLE_ROWS, max(256, int(budget / np.mean(head or [1]))))
         texts, held = [], 0
-        spread = np.linspace(0, source.rows - 1, min(SAMPLE_ROWS, source.rows)).astype(np.int64)
-        for text in _texts(source, column, np.unique(spread)):
-            texts.append(text)
+        for text in _texts(source, column, np.unique(np.linspace(0, source.rows - 1, count).astype(np.int64))):
+            texts.append(text[:budget])
             held += len(text.encode())
-            if held > budget:
+            if held > 2 * budget:
                 break
         if not texts:
             raise DataError(f"The column {column!r} holds no text that can be read.", "Name another with --column.")

@@ -41,6 +41,8 @@ class Outline:
     """Of the last hidden state."""
     pooled: int
     """Of the representation that the model itself pools, else `width`."""
+    own: bool
+    """Whether the model itself pools."""
     stages: int
 
 
@@ -131,7 +133,7 @@ def outline(text: str, model: nn.Module) -> Outline:
         last, own = out.last_hidden_state, getattr(out, "pooler_output", None)
         width = last.shape[1] if last.ndim == 4 else last.shape[2]
         pooled = width if own is None else own.flatten(1).shape[1]
-        _OUTLINES[text] = Outline(width, pooled, max(1, len(out.hidden_states or ()) - 1))
+        _OUTLINES[text] = Outline(width, pooled, own is not None, max(1, len(out.hidden_states or ()) - 1))
     return _OUTLINES[text]
 
 

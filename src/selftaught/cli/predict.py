@@ -1,0 +1,89 @@
+"""`selftaught predict MODEL DATA`"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..core.errors import RequestError
+from .arguments import Common, parse
+from .outcome import emit
+from .screen import listener
+
+
+@dataclass(kw_only=True)
+class Arguments(Common):
+    model: Annotated[str, tyro.conf.Positional]
+    """A folder that finetune wrote."""
+    data: Annotated[str, tyro.conf.Positional]
+    out: Annotated[str | None, tyro.conf.arg(aliases=("-o",))] = None
+    """A .parquet, .csv or .jsonl file (default: the first rows on the screen)."""
+    probabilities: bool = False
+    """A column for each class."""
+    batch: int = 256
+    device: str = "auto"
+
+
+def run(argv: list[str]) -> None:
+    from ..evaluation import predict
+
+    arguments = parse(Arguments, argv, "predict", "Labels and calibrated confidences for new data.")
+    if arguments.out and Path(arguments.out).suffix not in (".parquet", ".csv", ".jsonl"):
+        raise RequestError(
+            f"--out {arguments.out}: this kind of file is not written.", "Accepted: .parquet, .csv, .jsonl."
+        )
+    ears = listener(quiet=arguments.quiet)
+    try:
+        table = predict(
+            arguments.model,
+            arguments.data,
+            batch=arguments.batch,
+            device=arguments.device,
+            probabilities=arguments.probabilities,
+            listener=ears,
+        )
+    finally:
+        ears.finish()
+    if arguments.out:
+        write(table, Path(arguments.out))
+        emit(
+            {"rows": table.num_rows, "out": arguments.out},
+            arguments.json,
+            f"{table.num_rows} predictions in {arguments.out}",
+        )
+        return
+    rows = table.to_pylist()
+    lines = [
+        f"{r['name']}\t{r['label']}\t{'' if r['confidence'] is None else format(r['confidence'], '.3f')}"
+        for r in rows[:20]
+    ]
+    more = [f"... and {len(rows) - 20} more; -o FILE keeps all"] if len(rows) > 20 else []
+    emit(rows, arguments.json, "\n".join(lines + more))
+
+
+def write(table, path: Path) -> None:
+    """Whole or not at all."""
+    import json
+    import os
+
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(table, beside)
+    elif path.suffix == ".csv":
+        import csv
+
+        with open(beside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(table.column_names)
+            writer.writerows([_plain(v) for v in row.values()] for row in table.to_pylist())
+    else:
+        beside.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()), "utf-8")
+    os.replace(beside, path)
+
+
+def _plain(value):
+    """A cell that a spreadsheet does not take for a formula."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
