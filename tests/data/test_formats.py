@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import tarfile
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selftaught.core import DataError, RequestError
 from selftaught.data import Bad, guess_group, guess_label, open_source, read_picture
+from selftaught.data.lines import Lines
 
 from .small import encoded, picture_folder, pixels
 
@@ -96,6 +100,25 @@ def test_reading_lines_can_begin_in_the_middle(tmp_path):
     source = open_source(tmp_path / "a.txt")
     wanted = [8999, 3, 5000, 2047, 2048, 1024]
     assert list(source.payloads("text", wanted)) == [lines[i] for i in wanted]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from(["", " ", "\t", "a", "bc d", "  e", "f" * 50]), max_size=40),
+    st.integers(1, 40),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_lines_are_counted_as_they_are_read(tmp_path_factory, lines, block, end):
+    path = tmp_path_factory.mktemp("text") / "a.txt"
+    path.write_bytes(end.join(lines).encode())
+    rows = [line for line in lines if line.strip()]
+    starts = [i for i, line in enumerate(lines) if line.strip() and (i == 0 or not lines[i - 1].strip())]
+    with mock.patch.multiple("selftaught.data.lines", _SCAN=block, _EVERY=3):
+        found = Lines(path.parent, ["a.txt"], "a")
+        assert found.rows == len(rows)
+        assert [p.rstrip("\r") for p in found.payloads("text")] == rows
+        assert [p.rstrip("\r") for p in found.payloads("text", range(len(rows))[::-1])] == rows[::-1]
+        assert found._files[0].documents.tolist() == [sum(bool(x.strip()) for x in lines[:i]) for i in starts]
 
 
 def table(rows: int = 40) -> dict:

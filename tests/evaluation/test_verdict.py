@@ -63,7 +63,10 @@ def test_groups_widen_what_was_saved():
     rng = generator("grouped")
     groups = np.repeat(np.arange(30), 20)
     ease = np.repeat(rng.normal(size=30), 20)
-    curve = {n: Scores((rng.normal(size=(1, 10, 600)) + ease < t).astype(float), np.ones(600)) for n, t in ((1, -1.0), (4, 0.0), (16, 1.0))}
+    curve = {
+        n: Scores((rng.normal(size=(1, 10, 600)) + ease < t).astype(float), np.ones(600))
+        for n, t in ((1, -1.0), (4, 0.0), (16, 1.0))
+    }
     ours = Scores((rng.normal(size=(1, 10, 600)) + np.roll(ease, 60) < 0.3).astype(float), np.ones(600))
     narrow = labels_saved(ours, curve, control="raw", budget=1)
     wide = labels_saved(ours, curve, control="raw", budget=1, groups=groups)

@@ -82,11 +82,15 @@ def test_the_card_of_a_run_reads_what_stands_in_its_folder(tmp_path):
         json.dumps({"fingerprint": "abc123", "rows": 500, "modality": {"name": "image"}})
     )
     (tmp_path / "result.json").write_text(json.dumps({"steps": 120, "seconds": 61.5, "loss": 1.0}))
+    (tmp_path / "env.json").write_text(
+        json.dumps({"chip": {"name": "A chip", "amx": False}, "threads": 2, "gpu": None})
+    )
     (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
     card = cards.of_run(tmp_path, licence="MIT", data={"licence": "CC-BY-4.0"})
     assert (card.method, card.licence) == ("simclr", "MIT")
     assert card.data == {"name": "pictures", "rows": 500, "fingerprint": "abc123", "licence": "CC-BY-4.0"}
-    assert card.budget == {"steps": 120, "seconds": 61.5}
+    assert card.budget == {"steps": 120, "seconds": 61.5, "processor": "A chip", "threads": 2}
+    assert "2002.05709" in card.paper
     text = render(network("resnet-small"), card)
     assert "/home/me" not in text
     assert "abc123" in text

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from selftaught.core import Kept, ModelError, Paired, RequestError, View
-from selftaught.export import onnx_graph, to_onnx
+from selftaught.export import to_onnx
 
 from .networks import network
 
@@ -17,9 +17,24 @@ def run(file, **inputs):
     return session.run(["features"], inputs)[0], session
 
 
-def test_bytes_to_features_at_any_batch_size(tmp_path):
-    encoder, file = network("resnet-small", mean=(0.3,), std=(0.2,)), tmp_path / "deep" / "model.onnx"
-    measured = to_onnx(Kept(encoder), file, pixels="uint8")
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A small network as a graph of bytes: (encoder, file, what was measured, the exporter's program)."""
+    encoder, file = (
+        network("resnet-small", mean=(0.3,), std=(0.2,)),
+        tmp_path_factory.mktemp("x") / "deep" / "model.onnx",
+    )
+    programs, honest = [], torch.onnx.export
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.onnx, "export", lambda *args, **kwargs: programs.append(honest(*args, **kwargs)) or programs[-1]
+        )
+        measured = to_onnx(Kept(encoder), file, pixels="uint8")
+    return encoder, file, measured, programs[0]
+
+
+def test_bytes_to_features_at_any_batch_size(exported):
+    encoder, file, measured, _ = exported
     assert measured["beyond"] == 0
     assert measured["difference"] <= 1e-4 * measured["scale"]
     assert [p.name for p in file.parent.iterdir()] == ["model.onnx"]
@@ -86,20 +101,14 @@ def test_a_borrowed_network_becomes_one_graph(model_type, tmp_path):
     assert to_onnx(encoder, tmp_path / "model.onnx")["beyond"] == 0
 
 
-def test_a_graph_with_other_numbers_is_not_kept(tmp_path, monkeypatch):
-    """The comparison is with the encoder as it is: one that changed after tracing must be noticed."""
-    encoder, file = network("resnet-small"), tmp_path / "model.onnx"
-    honest = torch.onnx.export
-
-    def late(*args, **kwargs):
-        program = honest(*args, **kwargs)
-        with torch.no_grad():
-            encoder.conv.weight[0] += 0.5
-        return program
-
-    monkeypatch.setattr(onnx_graph.torch.onnx, "export", late)
+def test_a_graph_with_other_numbers_is_not_kept(exported, tmp_path, monkeypatch):
+    """The comparison is with the encoder as it is: here with one that changed after tracing."""
+    changed = network("resnet-small", mean=(0.3,), std=(0.2,))
+    with torch.no_grad():
+        changed.conv.weight[0] += 0.5
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **kwargs: exported[3])
     with pytest.raises(ModelError, match="differs from the encoder"):
-        to_onnx(encoder, file)
+        to_onnx(changed, tmp_path / "model.onnx", pixels="uint8")
     assert list(tmp_path.iterdir()) == []
 
 

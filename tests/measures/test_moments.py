@@ -91,7 +91,12 @@ def test_empty_codes_have_eigenvectors_all_the_same():
 def test_principal_axes_are_those_of_a_singular_value_decomposition(shape, power, monkeypatch):
     monkeypatch.setattr(moments, "_EXACT", 100)  # the last shape goes by iteration
     size, make = min(*shape, 8), torch.Generator().manual_seed(0)
-    x = torch.randn(shape[0], size, generator=make) * 2.0 ** -torch.arange(size) @ torch.randn(size, shape[1], generator=make) + 3
+    x = (
+        torch.randn(shape[0], size, generator=make)
+        * 2.0 ** -torch.arange(size)
+        @ torch.randn(size, shape[1], generator=make)
+        + 3
+    )
     mean, axes = moments.principal_axes(x, 5, power=power)
     centred = x.double() - x.double().mean(0)
     _, s, v = torch.linalg.svd(centred, full_matrices=False)

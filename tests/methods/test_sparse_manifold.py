@@ -14,7 +14,7 @@ from selftaught.data.dataset import Dataset
 from selftaught.data.opening import open_source
 from selftaught.methods.sparse_manifold import SparseManifold
 from selftaught.modalities.image import Image
-from selftaught.nets.patch_fit import Plan, assembled, dictionary, embedding, moments_of
+from selftaught.nets.patch_fit import Plan, dictionary, embedding, fitted_scale, moments_of
 
 OPTIONS = {"preset": "quick", "atoms": 288, "outputs": 12}
 
@@ -109,7 +109,7 @@ def test_moments_and_embedding_are_those_of_dense_codes_in_float64(grey):
     data = toy(40, 18)
     plan = Plan(patch=5, stride=1, fit_stride=2, atoms=96, width=7, skip=3, grey=grey, density=0.05)
     found = dictionary(data, plan, (18, 18), 3, floor=0.04, key=3)
-    scale = assembled([plan], (18, 18), 3, {f"scales.0.{k}": v for k, v in found.items()}).scales[0]
+    scale = fitted_scale([plan], 0, (18, 18), 3, {f"scales.0.{k}": v for k, v in found.items()})
     rows = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:30]
     everywhere = plan.positions((18, 18), 2)
     between, pairs = moments_of(data, plan, scale, rows, everywhere, 5)
@@ -139,7 +139,7 @@ def test_fewer_pairs_are_a_sample_of_each_image_of_its_own():
     data = toy(40, 18)
     plan = Plan(patch=5, atoms=96, width=7, skip=3)
     found = dictionary(data, plan, (18, 18), 3, floor=0.04, key=3)
-    scale = assembled([plan], (18, 18), 3, {f"scales.0.{k}": v for k, v in found.items()}).scales[0]
+    scale = fitted_scale([plan], 0, (18, 18), 3, {f"scales.0.{k}": v for k, v in found.items()})
     rows = torch.arange(20)
     _, whole = moments_of(data, plan, scale, rows, 4, 5)
     parts = [moments_of(data, plan, scale, some, 4, 5)[1] for some in rows.split(7)]
@@ -192,6 +192,9 @@ def test_options_that_cannot_be_are_refused():
         prepared(toy(), atoms=100)
     with pytest.raises(RequestError, match="patch = 50"):
         prepared(toy(), patch=50)
+    for wrong in ({"fit_images": 1}, {"floor": 0.0}, {"ridge": -1.0}, {"outputs": -1}):
+        with pytest.raises(RequestError, match=next(iter(wrong))):
+            prepared(toy(), **wrong)
     assert methods.find("smt") is SparseManifold
     assert "needs 'patches'" in methods.fits(SparseManifold, "text")
 

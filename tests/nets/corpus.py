@@ -146,6 +146,10 @@ own_config("ten billion layers", encoder("vit", depth=10**10))
 own_config("a width of a hundred million", encoder("vit", width=3 * 10**7, heads=3))
 own_config("a million widths", encoder("resnet-small", widths=[4] * 10**6, blocks=[1] * 10**6, strides=[2] * 10**6))
 own_config("an image of a hundred million pixels a side", encoder("vit", image_size=10**8, patch=1))
+own_config(
+    "a thousand towers",
+    {"encoder": {"kind": "paired", "towers": {f"t{i}": {"kind": "vit", "options": {}} for i in range(1000)}}},
+)
 own_config("a part outside the folder", {"parts": {"../../secret": None}})
 own_config("a part that is code", {"parts": {"head": {"kind": "os.system", "options": {"command": "true"}}}})
 own_config("another version", {"version": 99})
@@ -175,6 +179,7 @@ borrowed_config("an activation that is code", {"hidden_act": "os.system"})
 borrowed_config("a billion layers", {"num_hidden_layers": 10**9})
 borrowed_config("a hidden size of ten million", {"hidden_size": 10**7, "num_attention_heads": 1})
 borrowed_config("a million positions a side", {"image_size": 10**6, "patch_size": 1})
+borrowed_config("a deep network by a factor", {"model_type": "efficientnet", "depth_coefficient": 300.0})
 borrowed_config("words for numbers", {"hidden_size": "16; import os"})
 borrowed_config("a list of a million depths", {"model_type": "convnext", "depths": [1] * 10**6})
 

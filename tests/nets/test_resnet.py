@@ -158,6 +158,7 @@ def test_config_builds_the_same_network():
         ("resnet", {"deepth": 18}, "'depth'"),
         ("resnet", {"width": "64"}, "width"),
         ("resent", {}, "'resnet'"),
+        ("transformers", {"source": "x", "downlod": True}, "'download'"),
     ],
 )
 def test_wrong_requests_name_what_is_accepted(kind, options, said):

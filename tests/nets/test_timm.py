@@ -24,4 +24,4 @@ def test_a_model_of_timm_gives_its_own_numbers():
         assert (encoder(view) - model(encoder.normalise(view["pixels"]))).abs().max() < 1e-5
     assert encoder.dim == 512
     with pytest.raises(RequestError, match="no architecture"):
-        nets.build("timm", source="../resnet18")
+        nets.build("timm", source="no_such_network")

@@ -41,7 +41,7 @@ def written(tmp_path_factory):
     place = tmp_path_factory.mktemp("report")
     rows, _ = find("image").toy(60, 0)
     pictures = np.stack(rows)[:, ::2, ::2]
-    small = {"encoder_options": {"widths": (8,), "blocks": (1,), "stem": 8}, "recipe": {"batch": 20}}
+    small = {"encoder_options": {"widths": (8,), "blocks": (1,), "strides": (2,), "stem": 8}, "recipe": {"batch": 20}}
     done = train.pretrain(pictures, method="simclr", steps=4, out=place / "run", **small)
     (done.run.folder / "evaluation.json").write_text(json.dumps(evaluation()))
     data = open_data(pictures)

@@ -14,7 +14,10 @@ from selftaught.core.listener import Listener
 from selftaught.modalities import find
 from selftaught.nets import store
 
-SMALL = {"encoder_options": {"widths": (8, 16), "blocks": (1, 1), "stem": 8}, "recipe": {"batch": 32}}
+SMALL = {
+    "encoder_options": {"widths": (8, 16), "blocks": (1, 1), "strides": (2, 2), "stem": 8},
+    "recipe": {"batch": 32},
+}
 
 
 @pytest.fixture(scope="module")

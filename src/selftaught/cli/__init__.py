@@ -23,6 +23,7 @@ COMMANDS = {
 
 
 def help_text() -> str:
+    """What `selftaught --help` prints."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items())
     return (

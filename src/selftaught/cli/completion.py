@@ -43,6 +43,7 @@ def flags(command: str) -> list[str]:
 
 
 def script(shell: str) -> str:
+    """The completion script of a shell."""
     if shell == "fish":
         lines = [
             f"complete -c selftaught -n __fish_use_subcommand -a {name} -d '{text}'" for name, text in COMMANDS.items()

@@ -28,7 +28,12 @@ def run(argv: list[str]) -> None:
     from ..export import export
     from ..export.card import of_run
 
-    arguments = parse(Arguments, argv, "export", "Hands an encoder over; its numbers are compared with the encoder's before the folder appears.")
+    arguments = parse(
+        Arguments,
+        argv,
+        "export",
+        "Hands an encoder over; its numbers are compared with the encoder's before the folder appears.",
+    )
     card = of_run(arguments.run, **({"licence": arguments.licence} if arguments.licence else {}))
     out = arguments.out or f"{arguments.run.rstrip('/')}-{arguments.to}"
     done = export(arguments.run, arguments.to, out, card=card, pixels=arguments.pixels, overwrite=arguments.overwrite)

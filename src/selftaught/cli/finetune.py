@@ -1,6 +1,6 @@
 """`selftaught finetune RUN DATA`"""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
@@ -46,12 +46,12 @@ def run(argv: list[str]) -> None:
         "Adapts RUN's encoder to a task with the labels of DATA; the test rows are scored once.",
     )
     ears = listener(quiet=arguments.quiet)
-    plan = {"epochs": arguments.epochs} if arguments.epochs and "epochs" in {f.name for f in fields(Plan)} else {}
+    plan = Plan() if arguments.epochs is None else Plan(epochs=arguments.epochs)
     try:
         done = finetune(
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
             mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
-            plan=Plan(**plan), out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
+            plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
             device=arguments.device, listener=ears,
         )  # fmt: skip
     finally:

@@ -39,9 +39,8 @@ class Progress(Listener):
             f"loss {moment.loss:.3f}  {moment.examples_per_second:,.0f} ex/s  wait {moment.data_wait:.0%}"
             f"  {_clock(moment.time_left)} left"
         )
-        rank = getattr(moment, "effective_rank", None)
-        if rank is not None:
-            note += f"  rank {rank:.0f}"
+        if moment.effective_rank is not None:
+            note += f"  rank {moment.effective_rank:.0f}"
         self.bars.update(self._task("training", moment.horizon), completed=moment.step, total=moment.horizon, note=note)  # type: ignore[arg-type]
 
     def finish(self) -> None:

@@ -18,6 +18,8 @@ from .cells import payload, values
 from .sniff import kind_of
 from .source import Payload, Source, listed
 
+_AGAIN = "Write it again with np.save or np.savez."
+
 
 class Arrays(Source):
     """Columns that are in memory (or memory-mapped): arrays whose first axis is the rows, or lists of rows."""
@@ -34,6 +36,7 @@ class Arrays(Source):
         self.rows = next(iter(rows.values()), 0)
         self._held: dict[str, np.ndarray | Sequence] = {}
         self._key = key
+        self.resident = not any(isinstance(held, np.memmap) for held in columns.values())
         for column, held in columns.items():
             held = _channels_last(held) if isinstance(held, np.ndarray) else held
             kind = _kind_of_array(held) if isinstance(held, np.ndarray) else kind_of(held[:256])
@@ -97,7 +100,7 @@ def _kind_of_array(array: np.ndarray) -> str | None:
     kind, rank = array.dtype.kind, array.ndim
     if rank == 1:
         return {"i": "integer", "u": "integer", "f": "number", "b": "category", "U": _words(array)}.get(kind)
-    if array.dtype == np.uint8 and (rank == 3 or (rank == 4 and array.shape[3] in (1, 3, 4))):
+    if array.dtype == np.uint8 and rank in (3, 4):
         return "image"
     return "series" if kind in "fiu" and rank in (2, 3) else None
 
@@ -113,7 +116,7 @@ def _header(file: BinaryIO, size: int, name: str) -> tuple[tuple[int, ...], bool
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file, max_header_size=10_000)
     except (ValueError, EOFError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
-        raise DataError(f"{name} is no plain numpy array: {' '.join(str(error).split())[:160]}.") from None
+        raise DataError(f"{name} is no plain numpy array: {' '.join(str(error).split())[:160]}.", _AGAIN) from None
     if dtype.hasobject:
         raise DataError(
             f"{name} holds pickled Python objects, which are never read because they may run code.",
@@ -138,7 +141,7 @@ def open_npy(path: Path) -> Arrays:
         shape, fortran, dtype = _header(file, path.stat().st_size, repr(str(path)))
         place = file.tell()
     if not shape or 0 in shape:
-        raise DataError(f"{str(path)!r} holds no rows: its shape is {shape}.")
+        raise DataError(f"{str(path)!r} holds no rows: its shape is {shape}.", "Save at least two rows.")
     array = np.memmap(path, dtype, "r", place, shape, "F" if fortran else "C")
     kind = _kind_of_array(_channels_last(array))
     if kind is None or kind in ("integer", "number"):
@@ -171,7 +174,10 @@ def _members(pack: zipfile.ZipFile, path: Path) -> list[str]:
     infos = pack.infolist()
     total = sum(info.file_size for info in infos)
     if len(infos) > limits.ZIP_MEMBERS:
-        raise DataError(f"{str(path)!r} holds {len(infos)} members, at most {limits.ZIP_MEMBERS} are read.")
+        raise DataError(
+            f"{str(path)!r} holds {len(infos)} members, at most {limits.ZIP_MEMBERS} are read.",
+            "Save one array a column.",
+        )
     if total > limits.DECOMPRESSED and total > limits.RATIO * max(1, path.stat().st_size):
         raise DataError(f"{str(path)!r} is a decompression bomb: it declares {total} bytes.", "Leave it out.")
     wrong = [info.filename for info in infos if not info.filename.endswith(".npy") or info.flag_bits & 1]

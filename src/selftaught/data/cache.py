@@ -70,6 +70,14 @@ def free_bytes(folder: Path) -> int:
     return max(0, shutil.disk_usage(folder).free - _RESERVE)
 
 
+def memory_bytes() -> int:
+    """Bytes of memory that this machine has; 4 GiB where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 32
+
+
 def check_disk(folder: Path, needed: int, what: str) -> None:
     """Raises DataError where `needed` bytes do not fit on the disk of `folder`."""
     free = free_bytes(folder)

@@ -56,17 +56,20 @@ class Dataset:
 
         `stream`: True leaves rows encoded and decodes them ahead in threads; None does so where the disk has no room for
         the packed rows; False insists on packing.  Either way every row is decoded once before training, so that bad rows
-        are known.  Raises DataError where more than the share `max_bad` of the rows is bad, or the disk is full.
+        are known.  Rows that are in memory already stay there, where they take at most a quarter of it.  Raises DataError where more than the share `max_bad` of the rows is bad, or the disk is full.
         """
         source.need(column)
-        note = ""
-        if stream is None:
-            needed, free = estimate(source, column, modality), cache.free_bytes(cache.cache_folder())
+        note, needed = "", estimate(source, column, modality)
+        small = source.resident and not stream and needed <= cache.memory_bytes() // 4
+        if stream is None and not small:
+            free = cache.free_bytes(cache.cache_folder())
             stream = needed > free
             if stream:
                 note = f"left encoded: packed, the data need {cache.say_bytes(needed)}, and {cache.say_bytes(free)} are free"
         held: Store | Encoded
-        if stream:
+        if small:
+            held = in_memory(source, column, modality, threads=threads, progress=progress)
+        elif stream:
             held = encode(source, column, modality, threads=threads, progress=progress)
         else:
             held = pack(source, column, modality, threads=threads, progress=progress)

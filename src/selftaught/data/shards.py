@@ -108,7 +108,8 @@ def _declared(meta) -> tuple[int, int]:
         group = meta.row_group(i)
         for j in range(group.num_columns):
             chunk = group.column(j)
-            held = max(chunk.total_uncompressed_size, chunk.num_values)
+            listed = meta.schema.column(j).max_repetition_level > 0
+            held = max(chunk.total_uncompressed_size, chunk.num_values * (8 if listed else 1))
             total, largest = total + held, max(largest, held)
     return total, largest
 
@@ -227,13 +228,16 @@ class JsonlShard:
         self.left_out: list[str] = []
         self.rows = sum(1 for _ in self._lines())
         keys: dict[str, None] = {}
-        objects = [row for row in map(_parse, islice(self._lines(), 64)) if isinstance(row, dict)]
+        parsed = [_parse(line) for line in islice(self._lines(), 64)]
+        objects = [row for row in parsed if isinstance(row, dict)]
         for row in objects:
             _check_columns(path, len(row))
             keys.update(dict.fromkeys(row))
         if self.rows and not objects:
             raise _refuse(
-                path, "its lines are no JSON objects", 'Write one object a line: {"text": "...", "label": 1}.'
+                path,
+                f"its lines are no JSON objects ({parsed[0]})",
+                'Write one object a line: {"text": "...", "label": 1}.',
             )
         _check_columns(path, len(keys))
         self.columns = list(keys)

@@ -19,13 +19,15 @@ class Source:
 
     `columns` is {name: kind}, kind being one of KINDS, seen in the content of the first rows; `notes` are sentences
     on what was taken, left out or derived (a label from a folder's name), to be said aloud; `random_access` tells
-    whether single rows can be read in any order, and from several threads, at little cost.
+    whether single rows can be read in any order, and from several threads, at little cost; `resident` whether the rows are
+    in memory already, so that packing them to disk gains nothing.
     """
 
     name: str
     rows: int
     columns: dict[str, str]
     random_access: bool = False
+    resident: bool = False
 
     def __init__(self, name: str):
         self.name = name

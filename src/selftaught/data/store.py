@@ -313,12 +313,16 @@ def _read(file, size: int) -> bytes:
     return data
 
 
-def in_memory(source: Source, column: str, modality, *, threads: int | None = None) -> Store:
+def in_memory(
+    source: Source, column: str, modality, *, threads: int | None = None, progress: Progress | None = None
+) -> Store:
     """A store that is not written anywhere: for arrays given from Python."""
     sorting = _Sorting(source, modality)
-    rows = [
-        row for first, chunk in decoded(source, column, modality, threads=threads) for row in sorting.good(first, chunk)
-    ]
+    rows = []
+    for first, chunk in decoded(source, column, modality, threads=threads):
+        rows += sorting.good(first, chunk)
+        if progress:
+            progress(first + len(chunk), source.rows, len(sorting.rejected))
     shape = (0, *(sorting.tail or ())) if modality.ragged else (0, *modality.shape)
     join = np.concatenate if modality.ragged else np.stack
     values = join(rows) if rows else np.empty(shape, np.dtype(modality.dtype))

@@ -13,9 +13,13 @@ from .probe import Features
 from .protocol import Problem
 
 NEIGHBOURS = 5
-"""Nearest training rows, by the encoder, of each test row that are verified."""
-PICTURES, TEXTS = 7_000, 20_000
-"""Rows up to which near duplicates are looked for before the split, without an encoder: a few seconds."""
+"""Nearest training rows of each test row that are candidates."""
+BLOCK, BARREN = 256, 2
+"""Candidates are verified from the most similar on, so many at a time; the search ends after so many blocks without a copy."""
+SEARCH = 2e11
+"""Multiply-adds that a search before the split may cost: a few seconds."""
+DETAIL = 32
+"""Pixels of a side from which pictures can be aligned (copies may be mirrored or cropped); smaller ones look alike too easily."""
 CLOSER, NARROW = 0.35, 8
 """Where nothing better is known of the kind of data, a near duplicate is this much closer on the raw input than the usual nearest
 row; chance puts a stranger there once in 0.35^-D, so inputs of fewer than NARROW dimensions are searched for exact copies only."""
@@ -54,49 +58,78 @@ def copies(test, test_features: np.ndarray, train, train_features: np.ndarray) -
     """(exact, near) (N,) bool: which rows of `test` have a copy in `train`."""
     exact, near = np.zeros(len(test), dtype=bool), np.zeros(len(test), dtype=bool)
     exact[duplicates.exact_between(test, train).first] = True
-    pictures = "pixels" in test.fetch(np.arange(1)).parts
-    if pictures:
-        verify = duplicates.picture_verifier(duplicates.thumbnails(test), duplicates.thumbnails(train))
-    else:
-        ours = raw(test)
-        if ours.shape[1] < NARROW:
-            return exact, near
-        verify = _closer(ours, train, len(test))
-    found = duplicates.near_duplicates(test_features, train_features, k=NEIGHBOURS, threshold=-1.0, verify=verify)
-    near[found.first] = True
-    return exact, near & ~exact
-
-
-def _closer(ours: np.ndarray, train, rows: int) -> duplicates.Verify:
-    """Scores pairs by how much closer they are, on the raw input, than the nearest rows usually are."""
-
-    def verify(pairs: np.ndarray) -> np.ndarray:
-        places, at = np.unique(pairs[:, 1], return_inverse=True)
-        theirs = raw(train, rows=places)
-        centre = theirs.mean(0)
-        apart = np.array([np.linalg.norm(ours[i] - theirs[j]) for i, j in zip(pairs[:, 0], at, strict=True)])
-        relative = apart / np.maximum(np.linalg.norm(ours - centre, axis=1)[pairs[:, 0]], 1e-12)
-        least = np.full(rows, np.inf)
-        np.minimum.at(least, pairs[:, 0], relative)
-        usual = float(np.median(least[np.isfinite(least)]))
-        return np.where(relative <= min(0.3, CLOSER * usual), 1.0, 0.0).astype(np.float32)
-
-    return verify
+    asked = np.flatnonzero(~exact)
+    if len(asked):
+        rest = test.subset(asked)
+        pairs = _near(rest, test_features[asked], train, train_features)
+        near[asked[pairs.first]] = True
+    return exact, near
 
 
 def clusters(data, *, near: bool = True) -> np.ndarray:
     """(len(data),) int64: copies share a number, so that no split comes between them.
 
-    Exact copies always; near ones of pictures and texts where the set is small enough for a search without an encoder.
+    Exact copies always; near ones by the raw input (re-encoded, resized, slightly changed), where the set is small enough.
     """
     exact = duplicates.exact_duplicates(data)
-    parts = data.fetch(np.arange(1)).parts
     first = np.unique(exact, return_index=True)[1]
-    pairs = None
-    if near and "pixels" in parts and len(first) <= PICTURES:
-        pairs = duplicates.near_pictures(duplicates.thumbnails(data.subset(first)))
-    elif near and "ids" in parts and len(first) <= TEXTS:
-        pairs = duplicates.near_texts(data.rows(first))
-    if pairs is None or not len(pairs):
+    if not near or len(first) < 2:
         return exact
+    distinct = data.subset(first)
+    width = raw(distinct, rows=np.arange(1)).shape[1]
+    if len(first) ** 2 * width > SEARCH:
+        return exact
+    pairs = _near(distinct, raw(distinct), None, None)
     return duplicates.clusters(len(first), pairs)[exact]
+
+
+def _near(a, a_features: np.ndarray, b, b_features: np.ndarray | None) -> duplicates.Pairs:
+    """Near copies between `a` and `b` (None: within a): the most similar pairs by features first, each verified on the input."""
+    verify = _verifier(a, b)
+    if verify is None:
+        none = np.empty(0, np.int64)
+        return duplicates.Pairs(none, none, none.astype(np.float32))
+    middle = a_features.mean(0) if b_features is None else b_features.mean(0)
+    second = None if b_features is None else b_features - middle
+    found = duplicates.near_duplicates(a_features - middle, second, k=NEIGHBOURS, threshold=0.0)
+    order = np.argsort(-found.score, kind="stable")
+    kept, barren = [], 0
+    for start in range(0, len(order), BLOCK):
+        some = order[start : start + BLOCK]
+        same = verify(np.stack([found.first[some], found.second[some]], 1)) > 0.5
+        kept.append(some[same])
+        barren = 0 if same.any() else barren + 1
+        if barren == BARREN:
+            break
+    chosen = np.concatenate(kept) if kept else np.empty(0, np.int64)
+    return duplicates.Pairs(found.first[chosen], found.second[chosen], found.score[chosen])
+
+
+def _verifier(a, b) -> duplicates.Verify | None:
+    """What says of pairs of rows whether they are copies; None where nothing can."""
+    pixels = a.fetch(np.arange(1)).parts.get("pixels")
+    if pixels is not None and min(pixels.shape[2:]) >= DETAIL:
+        return duplicates.picture_verifier(duplicates.thumbnails(a), None if b is None else duplicates.thumbnails(b))
+    ours = raw(a)
+    return None if ours.shape[1] < NARROW else _closer(ours, a if b is None else b)
+
+
+def _closer(ours: np.ndarray, theirs) -> duplicates.Verify:
+    """Scores pairs by how much closer they are, on the raw input, than strangers are to their nearest row."""
+    sample = raw(theirs, rows=np.unique(np.linspace(0, len(theirs) - 1, 1024).astype(np.int64)))
+    centre = sample.mean(0)
+    size = np.maximum(np.linalg.norm(ours - centre, axis=1), 1e-12)
+    few = np.unique(np.linspace(0, len(ours) - 1, 256).astype(np.int64))
+    apart = np.sqrt(np.maximum((ours[few] ** 2).sum(1)[:, None] + (sample**2).sum(1) - 2 * ours[few] @ sample.T, 0))
+    apart = apart / size[few, None]
+    apart[apart < 1e-3] = np.inf  # the row itself, or an exact copy
+    usual = float(np.median(apart.min(1)))
+    bound = min(0.3, CLOSER * usual) if np.isfinite(usual) else 0.0
+
+    def verify(pairs: np.ndarray) -> np.ndarray:
+        places, at = np.unique(pairs[:, 1], return_inverse=True)
+        other = raw(theirs, rows=places)
+        gap = np.linalg.norm(ours[pairs[:, 0]] - other[at], axis=1) / size[pairs[:, 0]]
+        return (gap <= bound).astype(np.float32)
+
+    return verify

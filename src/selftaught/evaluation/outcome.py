@@ -17,6 +17,7 @@ from .verdict import CONTROLS, Verdict, choose_control, judge
 
 
 def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
+    """What `evaluate` returns, from the scores of all arms; the shape is that of `--json`."""
     problem, groups = work.problem, work.problem.test_groups
     main = next(iter(arms))
     chosen = choose_control(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .. import __version__
+from .. import __version__, methods
 from ..core import Encoder, ModelError, config
 from ..nets import files
 
@@ -55,14 +55,14 @@ def of_run(folder: str | Path, **changes) -> Card:
     }
     budget = {k: result[k] for k in ("steps", "examples", "seconds", "examples_per_second") if k in result}
     machine = held.get("env", {})
-    budget |= {
-        k: machine[k]
-        for k in ("cpu", "processor", "machine", "cores", "threads", "gpu", "device", "torch")
-        if k in machine
-    }
+    chip = machine.get("chip")
+    budget |= {"processor": chip["name"]} if isinstance(chip, dict) and "name" in chip else {}
+    budget |= {k: machine[k] for k in ("threads", "gpu", "torch") if machine.get(k)}
     card = Card(
         method=str(settings.get("method", UNKNOWN)), data=data, budget=budget, evaluation=held.get("evaluation")
     )
+    if card.method in methods.names():
+        card.paper = methods.find(card.method).paper
     card.data |= {k: v for k, v in changes.pop("data", {}).items() if v is not None}
     for name, value in changes.items():
         if value is not None:

@@ -18,7 +18,8 @@ INPUTS = {"image": ("pixels",), "text": ("ids", "valid"), "series": ("values", "
 def image_side(encoder: Encoder, modality=None) -> tuple[int, int]:
     """(height, width) that an image encoder is exported for: the modality's, else its own option, else 32."""
     options = module.options(encoder)
-    size = getattr(modality, "side", None) or options.get("image_size") or options.get("size") or 32
+    own = encoder.plan.size if isinstance(encoder, Borrowed) else 32
+    size = getattr(modality, "side", None) or options.get("image_size") or options.get("size") or own
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
@@ -32,8 +33,13 @@ def context(encoder: Encoder, modality=None) -> int:
     return int(getattr(modality, "context", None) or module.options(encoder).get("context") or 64)
 
 
-def sample(encoder: Encoder, rows: int, *, seed: int = 0, modality=None, integers: bool = False) -> View:
-    """A raw view of `rows` made-up rows, with gaps and padding where the modality has them."""
+def sample(
+    encoder: Encoder, rows: int, *, seed: int = 0, modality=None, integers: bool = False, share: float = 1.0
+) -> View:
+    """A raw view of `rows` made-up rows, with gaps and padding where the modality has them.
+
+    Texts and series are `share` of the length that the encoder is exported with; images are uint8 where `integers` holds.
+    """
     parts = INPUTS.get(encoder.modality)
     if parts is None:
         raise RequestError(
@@ -45,7 +51,7 @@ def sample(encoder: Encoder, rows: int, *, seed: int = 0, modality=None, integer
         shape = (rows, channels_of(encoder), *image_side(encoder, modality))
         pixels = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
         return View("image", parts={"pixels": pixels if integers else pixels.float() / 255})
-    length = context(encoder, modality)
+    length = max(2, int(share * context(encoder, modality)))
     valid = torch.ones(rows, length, dtype=torch.bool)
     valid[rows // 2 :, math.ceil(0.75 * length) :] = False  # padding at the end of half the rows
     if encoder.modality == "text":

@@ -7,6 +7,8 @@ C sum_i w_i cross-entropy_i + |W|^2 / 2 with an intercept that is not penalised 
 Legend: P problems that have their own rows, F weightings of the same rows (folds), N rows, R width, K classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +94,17 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((2, 3))
 
 
-@torch.no_grad()
+@contextmanager
+def _threads_for(work: int) -> Iterator[None]:
+    """One thread below a million multiply-adds a step: there, waking others costs more than they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if work < 1 << 20 else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def solve(
     problems: Problems, strength: Tensor, start: Tensor | None = None, *, tolerance: float = 1e-5, steps: int = 500
 ) -> Tensor:
@@ -102,6 +114,12 @@ def solve(
     entry of the gradient of the mean objective is below `tolerance`, or where float rounding allows no further descent.
     Cost: 4 P F N R K operations a step.
     """
+    p, n, r = problems.x.shape
+    with torch.no_grad(), _threads_for(p * n * r * problems.weight.shape[1] * problems.classes):
+        return _descend(problems, strength, start, tolerance, steps)
+
+
+def _descend(problems: Problems, strength: Tensor, start: Tensor | None, tolerance: float, steps: int) -> Tensor:
     ridge = 1 / (strength.to(problems.x) * problems.total)
     p, f = problems.weight.shape[:2]
     theta = problems.x.new_zeros((p, f, problems.x.shape[2] + 1, problems.classes)) if start is None else start.clone()

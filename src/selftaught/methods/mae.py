@@ -5,11 +5,11 @@ only, of patches normalised by their own mean and variance.
 
 When it works: large token encoders, long runs, fine-tuning afterwards; any data that come as tokens with a target; where
 augmentation is risky, since it needs none but a mild crop.
-When it fails: short runs and small data: its features are the last of all methods to become linearly separable, so that a
-frozen probe or kNN shows little for a long time (published kNN on ImageNet after 100 epochs: 11 % where SimCLR has 45 %).
+When it fails: short runs and small data: its features become separable late, so that a frozen probe or kNN shows little for a
+long time (published kNN on ImageNet after 100 epochs: 11 % where SimCLR has 45 %).
 Convolutional encoders cannot drop tokens and are refused.
 
-Cost: the encoder on 25 % of the tokens, and a narrow decoder on all: per example the cheapest gradient method for images.
+Cost: the encoder on 25 % of the tokens, and a narrow decoder on all: per example less than any method that sees all tokens.
 
 Scaled to the budget: batch 4096 -> 128; decoder of 8 blocks of 512 -> 2 of 128; base rate 1.5e-4 x batch / 256 -> 1e-3, since AdamW
 takes it on small encoders; the ratio of 0.75 is the paper's.  Text, being denser, is better served by masked-token.

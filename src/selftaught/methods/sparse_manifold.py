@@ -10,8 +10,8 @@ When it fails: what is told by large shapes rather than by which small patches l
 fixed places); long budgets: it does not get better with more time.  Its linear read-out lags behind its neighbours (CIFAR-10:
 67 % against 73 %).
 
-Cost: about 3e-9 s x patches x atoms on one core: 60,000 pictures of 32 pixels take 214 core-seconds with the preset quick, 413 with full, fit
-and embedding of all included.  About 0.6 GB while fitting.
+Cost: about 3e-9 s x patches x atoms on one core: 60,000 pictures of 32 pixels take about 240 core-seconds with the preset quick, 440 with
+full, fit and embedding of all included.  About 1 GB.
 
 Scaled to the budget: stride 1 -> 2 (quick); 8,192 atoms -> 2,048 (4,096 with best); all pictures -> 20,000 in the fit and 15 patches of each
 in E[c c']; one linear projection of all cells to 512 or 1,024 numbers.  Added to the paper: a second dictionary on grey 9 x 9 patches; for
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..core import ClosedForm, Facts, Kept, RequestError, random
 from ..measures import moments
-from ..nets.patch_fit import Plan, State, assembled, dictionary, embedding, moments_of, plans_for
+from ..nets.patch_fit import Plan, State, assembled, dictionary, embedding, fitted_scale, moments_of, plans_for
 
 PRESETS = ("quick", "full", "best")
 
@@ -38,9 +38,7 @@ PRESETS = ("quick", "full", "best")
 class SparseManifold(ClosedForm):
     """The sparse manifold transform in closed form."""
 
-    paper: ClassVar[str] = (
-        "Chen et al. 2023, Minimalistic Unsupervised Representation Learning with the Sparse Manifold Transform"
-    )
+    paper: ClassVar[str] = "Chen et al. 2023, Minimalistic Unsupervised Representation Learning with the Sparse Manifold Transform"  # fmt: skip
     aliases: ClassVar[tuple[str, ...]] = ("smt",)
     needs: ClassVar[frozenset[str]] = frozenset({"patches"})
 
@@ -63,7 +61,7 @@ class SparseManifold(ClosedForm):
     def prepare(self, facts: Facts, seed: int) -> Self:
         self.seed, self.rows = seed, facts.rows
         *self.size, self.channels = facts.modality.shape
-        preset = self.preset
+        preset: str = self.preset
         if preset == "auto":
             budget = 60 * (4 if facts.minutes is None else facts.minutes) * torch.get_num_threads()
             preset = [p for p in PRESETS if p == "quick" or self.seconds(p) <= budget][-1]
@@ -71,9 +69,9 @@ class SparseManifold(ClosedForm):
         if any(p.atoms % 32 or p.atoms < p.skip + p.width for p in self.plans):
             raise RequestError(f"atoms = {self.atoms} is not accepted.", "Give a multiple of 32 from 288 on.")
         if not all(p.positions(self.size, 1) for p in self.plans):
-            raise RequestError(
-                f"patch = {self.patch} is not accepted.", f"Pictures have {min(self.size)} pixels a side."
-            )
+            raise RequestError(f"patch = {self.patch} does not fit.", f"Pictures have {min(self.size)} pixels a side.")
+        if self.fit_images < 2 or min(self.floor, self.ridge) <= 0 or (self.outputs or 0) < 0:
+            raise RequestError("fit_images must be at least 2, floor and ridge above 0, outputs not negative.")
         few = min(self.rows, self.fit_images)
         self.small = len(self.plans) == 1
         wanted = self.outputs if self.outputs is not None else 0 if self.small else 512 if preset == "quick" else 1024
@@ -107,13 +105,12 @@ class SparseManifold(ClosedForm):
         steps: list[Callable[[State], State]] = []
         for i, plan in enumerate(self.plans):
             steps.append(partial(self._dictionary, data, i))
-            steps += [
-                partial(self._count, data, i, some, len(rows)) for some in rows.split(plan.images_at_once(self.size))
-            ]
+            some = rows.split(plan.images_at_once(self.size))
+            steps += [partial(self._count, data, i, images, len(rows)) for images in some]
             steps.append(partial(self._solve, i, len(rows)))
-        seen = rows[: 2000 if self.small else 5000] if self.small or self.axes else rows[:0]
-        steps += [partial(self._look, data, some) for some in seen.split(256)] if len(seen) else []
-        return [*steps, self._last] if len(seen) else steps
+        seen = rows[: 2000 if self.small else 5000 if self.axes else 0]
+        looks = [partial(self._look, data, some) for some in seen.split(256)]
+        return [*steps, *looks, self._last] if len(seen) else steps
 
     def _dictionary(self, data, i: int, state: State) -> State:
         key = random.key(self.seed, "scale", i)
@@ -121,8 +118,8 @@ class SparseManifold(ClosedForm):
         return {**state, **{f"scales.{i}.{name}": value for name, value in found.items()}}
 
     def _count(self, data, i: int, rows: Tensor, images: int, state: State) -> State:
-        plan, key = self.plans[i], random.key(self.seed, "scale", i)
-        scale = assembled(self.plans, self.size, self.channels, state).scales[i]
+        plan, key = self.plans[i], random.key(self.seed, "pairs", i)
+        scale = fitted_scale(self.plans, i, self.size, self.channels, state)
         between, pairs = moments_of(data, plan, scale, rows, plan.pairs(self.size, images), key)
         return {**state, "between": state.get("between", 0) + between, "pairs": state.get("pairs", 0) + pairs}
 

@@ -41,8 +41,10 @@ class Text:
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16
-    method: ClassVar[str] = "masked-token"
-    method_reason: ClassVar[str] = "every text has words to predict, and no augmentation can change its meaning"
+    method: ClassVar[str] = "simclr"
+    method_reason: ClassVar[str] = (
+        "excerpts of one text belong together, which minutes on a processor teach; predicting hidden words takes hours"
+    )
 
     tokenizer: str
     """tokenizer.json."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import re
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,15 @@ NAMES: dict[str, tuple[str, dict]] = {
 }
 """{name: (kind, options)}: the sizes that have a name; a kind is a name too, with its own defaults."""
 
+TOWERS = 8
+"""Encoders in a paired one that is loaded, at most."""
+
+
+def __getattr__(name: str):
+    if name == "store":  # it builds encoders, so it cannot be imported first
+        return importlib.import_module(".store", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 @cache
 def kinds() -> dict[str, str]:
@@ -71,7 +81,12 @@ def build(kind: str, **options) -> Encoder:
     Raises RequestError for an unknown kind, option or value.
     """
     if kind in LOADED:
-        return _import(LOADED[kind])(**options)
+        load = _import(LOADED[kind])
+        accepted = inspect.signature(load).parameters
+        unknown = next((name for name in options if name not in accepted), None)
+        if unknown is not None:
+            raise nearest(unknown, accepted, f"option of an encoder that is loaded ({kind})")
+        return load(**options)
     if kind not in kinds():
         raise nearest(kind, [*kinds(), *LOADED], "kind of encoder")
     return module.build(_import(kinds()[kind]), options, f"the encoder {kind!r}")
@@ -86,8 +101,8 @@ def rebuild(config: dict) -> Encoder:
     kind, options = config["kind"], config.get("options", {})
     if kind == Paired.kind:
         towers = config.get("towers")
-        if not isinstance(towers, dict) or not towers:
-            raise ModelError("The config of paired encoders names no towers.", "Save or download the model again.")
+        if not isinstance(towers, dict) or not 0 < len(towers) <= TOWERS:
+            raise ModelError(f"The config of paired encoders names no towers, or more than {TOWERS}.")
         built = {name: rebuild(tower) for name, tower in towers.items()}
         if torch.get_default_device().type != "meta":
             return Paired().join(**built)

@@ -32,8 +32,8 @@ class Borrowed(Encoder):
 
     architecture: str
     """The network's settings as JSON, {"model_type": ..., ...}: judged anew whenever it is built."""
-    image_size: int = 224
-    """Side in pixels of the images that it was made for."""
+    image_size: int | None = None
+    """Side in pixels of the images that it is used for; None: what its config says, else 224."""
     pooling: Literal["auto", "class", "mean"] = "auto"
     """What represents an image: the model's own choice, the first token, or the mean over the map."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)

@@ -4,7 +4,7 @@ import re
 
 from ..core import ModelError
 
-DEEPEST = 1024
+DEEPEST = 400
 """Layers of the deepest network that is built from a folder."""
 LARGEST = 10**8
 LONGEST = 4096
@@ -20,7 +20,9 @@ def check(value: object, where: str = "config") -> None:
 
 def _walk(value: object, where: str) -> int:
     if isinstance(value, dict):
-        return sum(_walk(child, f"{where}.{key}") for key, child in value.items())
+        depth = sum(_walk(child, f"{where}.{key}") for key, child in value.items())
+        factor = value.get("depth_coefficient", 1)  # EfficientNet multiplies its repeats by it
+        return int(depth * max(1, factor)) if isinstance(factor, int | float) else depth
     if isinstance(value, list | tuple):
         if len(value) > LONGEST:
             raise ModelError(f"The setting {where} holds {len(value):,} values; {LONGEST:,} are the most.")

@@ -129,7 +129,8 @@ class PatchCode(Encoder):
 
     Untrained (as built here, before anything is fitted) its filters are random and zero-mean, its atoms random directions, its
     embedding, axes and coordinates random, its threshold the one that random directions would pass in 3 % of cases: the same network
-    in all but what the data taught it.
+    in all but what the data taught it.  With landmarks that is a random map to a few numbers, which keeps little: the raw input is
+    then the stricter control.
 
     On a processor in float32 a compiled kernel works it out (one image in about 2 ms a core at the sizes of the quick preset at 32
     pixels); elsewhere, in other types and while being exported it is plain convolutions, thresholds and matrix products.  The
@@ -222,9 +223,9 @@ class PatchCode(Encoder):
         """(B, dim) from (B, wide): principal axes, then the place among landmarks, where there are such."""
         x = cells
         if self.outputs:
-            x = F.normalize((x - self.mean) @ self.axes, dim=1)
+            x = F.normalize((x - self.mean) @ self.axes, dim=1)  # type: ignore[operator]
         if self.landmarks:
-            x = torch.softmax(self.sharpness * (x @ self.places.T), 1) @ self.charts
+            x = torch.softmax(self.sharpness * (x @ self.places.T), 1) @ self.charts  # type: ignore[operator]
         return x
 
     def _checked(self, pixels: Tensor) -> Tensor:

@@ -99,6 +99,11 @@ def assembled(plans: Sequence[Plan], size: tuple[int, int], channels: int, state
     return encoder.eval()
 
 
+def fitted_scale(plans: Sequence[Plan], i: int, size: tuple[int, int], channels: int, state: State) -> Scale:
+    """Scale i of the encoder that `state` holds so far."""
+    return assembled(plans, size, channels, state).scales[i]  # type: ignore[return-value]
+
+
 def pieces(rows: Tensor, pixels: int) -> list[Tensor]:
     """`rows` in pieces that may be held as floats at `pixels` numbers a row."""
     return list(rows.split(max(1, _FETCHED // pixels)))
@@ -126,7 +131,7 @@ def dictionary(data, plan: Plan, size: tuple[int, int], channels: int, *, floor:
     from .patch_kernel import unit_rows
 
     blank = {"scales.0.filters": torch.zeros(8, (1 if plan.grey else channels) * plan.patch**2)}
-    scale = assembled([plan], size, channels, blank).scales[0]
+    scale = fitted_scale([plan], 0, size, channels, blank)
     numbers = scale.planes * plan.patch**2
     rows = random.permutation(random.key(key, "whiten"), len(data))[:4000]
     per = min(plan.positions(size, 1), max(1, min(100_000, 20_000_000 // numbers) // len(rows)))

@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -104,11 +105,11 @@ def unit_rows(z, floor):
 @njit(nogil=True, cache=True)
 def _active(row, threshold, found):
     """Places where row (A,) >= threshold into found (A + 8,), ascending; the best one where none is and its cosine is
-    positive.  Returns how many."""
+    positive.  Returns how many.  Plain loops, here and below: slices take seconds to compile."""
     n = 0
     size = row.shape[0]
     for start in range(0, size, 64):
-        bits = _reach(row, start, threshold)
+        bits = _reach(row, start, threshold)  # type: ignore[call-arg, var-annotated]
         if start + 32 < size:
             bits |= _reach(row, start + 32, threshold) << np.uint64(32)
         more = _count(bits)
@@ -125,7 +126,10 @@ def _active(row, threshold, found):
             at += 1
         n += more
     if n == 0:
-        best = np.argmax(row)
+        best = 0
+        for j in range(1, size):
+            if row[j] > row[best]:
+                best = j
         if row[best] > 0:
             found[0] = best
             n = 1
@@ -136,10 +140,12 @@ def _active(row, threshold, found):
 def _sum_rows(embedding, found, n, narrow, total):
     """total (E,) int32 = sum of the int8 rows found[:n]; exact: int16 holds the sum of 256 of them."""
     width = embedding.shape[1]
-    total[:] = 0
+    for e in range(width):
+        total[e] = 0
     for start in range(0, n, 256):
         stop = min(n, start + 256)
-        narrow[:] = 0
+        for e in range(width):
+            narrow[e] = 0
         i = start
         while i + 4 <= stop:
             a, b = embedding[found[i]], embedding[found[i + 1]]
@@ -183,7 +189,8 @@ def _list_codes(cosines, threshold, counts, listed, at):
     for r in range(cosines.shape[0]):
         n = _active(cosines[r], threshold, found)
         counts[r] = n
-        listed[at : at + n] = found[:n]
+        for i in range(n):
+            listed[at + i] = found[i]
         at += n
     return at
 
@@ -268,8 +275,6 @@ def _libraries() -> ThreadpoolController:
 
 def on_all_cores(work: Callable[[int, int], None], count: int) -> None:
     """work(start, stop) over 0..count in torch.get_num_threads() threads, with one BLAS thread each; put back afterwards."""
-    import torch
-
     threads = min(torch.get_num_threads(), count)
     piece = max(1, -(-count // (4 * threads))) if threads else 1
     with _libraries().limit(limits=1, user_api="blas"):

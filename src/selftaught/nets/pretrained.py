@@ -30,7 +30,7 @@ def from_transformers(
 
     A hub name is looked up in the local cache; `download` allows the network (never under HF_HUB_OFFLINE).  `weights=False`
     takes the architecture alone, with fresh parameters.  The folder is untrusted: safetensors only, no links, no code, the
-    config on an allow-list (see scrub).  Mean, std and size are read from preprocessor_config.json.
+    config on an allow-list (see scrub).  Mean and std are read from preprocessor_config.json.
     """
     folder, root = (Path(source), None) if os.path.lexists(source) else snapshot(source, download)
     unsafe = files.pickles(folder)
@@ -109,11 +109,11 @@ def _check_shards(shards: list[TensorFile], wanted: Plan) -> None:
 
 
 def _preprocessing(folder: Path, root: Path | None, wanted: Plan) -> dict:
-    """mean, std and image_size of preprocessor_config.json; ImageNet's mean and std where there is none."""
+    """mean and std of preprocessor_config.json; ImageNet's mean and std where there is none."""
     given = files.read_json(folder, PROCESSOR, root=root) if os.path.lexists(folder / PROCESSOR) else {}
-    out: dict = {"image_size": wanted.size[0]}
+    out: dict = {}
     if given.get("do_normalize", True) is False:
-        return out | {"mean": (0.0,), "std": (1.0,)}
+        return {"mean": (0.0,), "std": (1.0,)}
     for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
         values = given.get(theirs)
         if values is None:

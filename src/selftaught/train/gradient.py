@@ -75,6 +75,7 @@ def launch(job: Job, dtype: str):
 
 
 def loader(job: Job, recipe: Recipe, specs, start_step: int) -> Loader:
+    """Batches of this rank, with the partner rows that the views ask for."""
     rows = tuple(dict.fromkeys(spec.rows for spec in specs))
     return Loader(
         job.data, batch=recipe.batch, seed=job.settings.seed, rank=dist.rank(), world=dist.world(),
@@ -144,6 +145,7 @@ def write_resolved(job: Job, recipe: Recipe, encoder, horizon_steps: int) -> Non
 def conclude(
     job: Job, training: loop.Training, encoder, finished: bool, resumed_from: int, wait: float
 ) -> dict[str, Any]:
+    """Writes the encoder where the horizon was reached, and says how to go on where it was not."""
     rows = job.run.metrics()
     examples = training.step * training.recipe.batch
     result = {

@@ -44,6 +44,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Chosen:
+    """A method that was chosen: its name and its class."""
+
     name: str
     cls: type
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .. import measures
 from ..core import Method, Recipe, ViewSpec, dist
 from ..core.errors import AlarmError, ModelError
 from . import checkpoint, schedule
@@ -38,6 +39,8 @@ class Training:
     seconds: float = 0.0
     skipped: int = 0
     alarms: list[str] = field(default_factory=list)
+    rank: float | None = None
+    """The centred effective rank when it was last measured; for the eye, not in a checkpoint."""
 
     def state(self) -> dict[str, Any]:
         return {
@@ -82,49 +85,27 @@ def train(
     batches: (step, index, raw views) from the training's step on; save_every: steps, or None for once a minute; wait: share of
     time the loader kept us waiting.
     """
-    method, recipe = training.method, training.recipe
-    model = accelerator.prepare_model(method)
-    way = STEPS[check_accumulation(method, recipe.accumulate)]
+    stepper = _Stepper(training, accelerator, say)
     every = max(1, training.horizon // 400)  # moments that are written down; those with features are ten times rarer
-    since = time.perf_counter() - training.seconds
-    saved_at, began_at, failures = time.perf_counter(), training.step, 0
-    statistics = [b for name, b in method.named_buffers() if name.rsplit(".", 1)[-1] in ("running_mean", "running_var")]
-    before = [torch.empty_like(b) for b in statistics]
-    method.train()
+    since, saved_at = time.perf_counter() - training.seconds, time.perf_counter()
+    training.method.train()
     for step, index, raws in batches:
         if training.step >= training.horizon:
             break
-        raws = {rows: view.to(accelerator.device, non_blocking=True) for rows, view in raws.items()}
-        index = index.to(accelerator.device, non_blocking=True)
-        batch = make_batch(training.specs, raws, index, seed=training.seed, step=step, progress=step / training.horizon)
-        rate = schedule.set_rates(training.optimizer, recipe, step, training.horizon)
-        _copy(before, statistics)
-        outputs = way(model, method, batch, accelerator.backward, recipe.accumulate)
-        loss, healthy = _check(outputs["loss"], method, recipe.clip)
-        if healthy:
-            training.optimizer.step()
-            method.after_step((step + 1) / training.horizon, {k: v.detach() for k, v in outputs.items()})
-            failures = 0
-        else:
-            _copy(statistics, before)  # a non-finite batch must not live on in the running statistics
-            training.skipped, failures = training.skipped + 1, failures + 1
-            say(
-                f"step {step}: the loss or a gradient is not finite; the step is skipped (rows {index[:5].tolist()} ...)."
-            )
-        training.optimizer.zero_grad(set_to_none=True)
+        outputs, loss, rate = stepper.take(step, index, raws)
         training.step, training.seconds = step + 1, time.perf_counter() - since
-        if failures >= PATIENCE:
+        if stepper.failures >= PATIENCE:
             _save(training, run)
             raise AlarmError(
-                f"{failures} steps in a row had a loss or gradient that is not finite; the last batch holds rows {index.tolist()[:20]}.",
+                f"{stepper.failures} steps in a row had a loss or gradient that is not finite; the last batch holds rows {index.tolist()[:20]}.",
                 "Look at these rows, lower the learning rate (--set recipe.lr=...), or use --precision float32.",
             )
         last = training.step == training.horizon
         if step % every == 0 or last:
-            moment = _moment(
-                training, outputs, loss, rate, wait(), began_at, with_features=step % (10 * every) == 0 or last
+            with_features = step % (10 * every) == 0 or last
+            _observe(
+                training, _moment(training, outputs, loss, rate, wait(), with_features), observers, alarms, say, draw
             )
-            _observe(training, moment, observers, alarms, say, draw)
         due = training.step % save_every == 0 if save_every else time.perf_counter() - saved_at > 60
         leaving, due = _agree(accelerator.device, stop(), due)
         if leaving or last or due:
@@ -133,6 +114,42 @@ def train(
         if leaving:
             return False
     return True
+
+
+class _Stepper:
+    """One optimiser step: views, forward, backward, check, commit.  A step that is not finite changes nothing."""
+
+    def __init__(self, training: Training, accelerator, say: Callable[[str], None]):
+        self.training, self.accelerator, self.say = training, accelerator, say
+        self.model = accelerator.prepare_model(training.method)
+        self.way = STEPS[check_accumulation(training.method, training.recipe.accumulate)]
+        named = training.method.named_buffers()
+        self.statistics = [b for name, b in named if name.rsplit(".", 1)[-1] in ("running_mean", "running_var")]
+        self.before = [torch.empty_like(b) for b in self.statistics]
+        self.failures = 0
+        """Steps in a row that were skipped."""
+
+    def take(self, step: int, index: torch.Tensor, raws: dict) -> tuple[dict[str, torch.Tensor], float, float]:
+        """(the method's outputs, the mean loss over ranks, the learning rate)."""
+        training, recipe, device = self.training, self.training.recipe, self.accelerator.device
+        raws = {rows: view.to(device, non_blocking=True) for rows, view in raws.items()}
+        index, progress = index.to(device, non_blocking=True), step / training.horizon
+        batch = make_batch(training.specs, raws, index, seed=training.seed, step=step, progress=progress)
+        rate = schedule.set_rates(training.optimizer, recipe, step, training.horizon)
+        _copy(self.before, self.statistics)
+        outputs = self.way(self.model, training.method, batch, self.accelerator.backward, recipe.accumulate)
+        loss, healthy = _check(outputs["loss"], training.method, recipe.clip)
+        if healthy:
+            training.optimizer.step()
+            training.method.after_step((step + 1) / training.horizon, {k: v.detach() for k, v in outputs.items()})
+            self.failures = 0
+        else:
+            _copy(self.statistics, self.before)  # a non-finite batch must not live on in the running statistics
+            training.skipped, self.failures = training.skipped + 1, self.failures + 1
+            first = index[:5].tolist()
+            self.say(f"step {step}: the loss or a gradient is not finite; the step is skipped (rows {first} ...).")
+        training.optimizer.zero_grad(set_to_none=True)
+        return outputs, loss, rate
 
 
 def _check(loss: torch.Tensor, method: Method, clip: float) -> tuple[float, bool]:
@@ -159,15 +176,15 @@ def _agree(device: torch.device, *wishes: bool) -> list[bool]:
     return [bool(v) for v in dist.total(torch.tensor(wishes, dtype=torch.float32, device=device)) > 0]
 
 
-def _moment(
-    training: Training, outputs: dict, loss: float, rate: float, wait: float, began_at: int, *, with_features: bool
-) -> Moment:
+def _moment(training: Training, outputs: dict, loss: float, rate: float, wait: float, with_features: bool) -> Moment:
     scalars = {k: float(v) for k, v in outputs.items() if k not in ("loss", "features") and v.numel() == 1}
     features = outputs["features"].detach().float() if with_features and "features" in outputs else None
+    if features is not None:
+        training.rank = measures.effective_rank(features, centred=True)
     rows = training.step * training.recipe.batch
     return Moment(
         training.step, training.horizon, loss, scalars, features, rate, training.seconds,
-        rows / max(1e-9, training.seconds), wait, training.skipped,
+        rows / max(1e-9, training.seconds), wait, training.skipped, training.rank,
     )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class Moment:
     data_wait: float
     """Share of the last moments that was spent waiting for data, 0-1."""
     skipped: int = 0
+    effective_rank: float | None = None
+    """Of centred features, when it was last measured."""
 
     @property
     def progress(self) -> float:
@@ -44,6 +46,8 @@ class Moment:
 
 
 class Observer(Protocol):
+    """Called after a step that is written down."""
+
     def __call__(self, moment: Moment) -> str | None:
         """May return an alarm in plain words."""
 
@@ -62,7 +66,7 @@ class Metrics:
             "seconds": round(moment.seconds, 3), "skipped": moment.skipped,
         }  # fmt: skip
         if moment.features is not None:
-            row["effective_rank"] = measures.effective_rank(moment.features, centred=True)
+            row["effective_rank"] = moment.effective_rank
         with open(self.run.metrics_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.track:
