@@ -23,6 +23,8 @@ from selftaught.data import (
     split,
     thumbnails,
 )
+from selftaught.data.shingles import near_rows
+from selftaught.data.store import to_ragged
 from tests.shared import data_folder
 
 from .generated import cropped, pictures, planted
@@ -164,3 +166,27 @@ def test_thumbnails_of_grey_small_and_large_pictures():
     exact = grey.float().reshape(4, 32, 2, 32, 2).mean((2, 4)).round().to(torch.uint8)
     assert torch.equal(found[:, 0], exact)
     assert thumbnails(Dataset.from_arrays(pixels(5), Picture())).shape == (5, 3, 32, 32)
+
+
+def test_shingles_equal_a_plain_computation():
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 3, n) for n in (1, 2, 4, 5, 6, 12, 12, 30, 30)] + [np.empty(0, np.int64)]
+    rows[6] = rows[5].copy()
+    rows[8] = np.concatenate([rows[7][:-1], [9]])
+    ragged = to_ragged([row.astype(np.int64) for row in rows], np.empty(0, np.int64))
+    pairs, scores = near_rows(ragged, least=0.5)
+
+    def shingles(row):
+        return {tuple(row[i : i + 5]) for i in range(max(1, len(row) - 4))}
+
+    expected = {}
+    for i in range(9):
+        for j in range(i + 1, 9):
+            a, b = shingles(rows[i].tolist()), shingles(rows[j].tolist())
+            if len(a & b) / len(a | b) >= 0.5:
+                expected[i, j] = len(a & b) / len(a | b)
+    assert {tuple(p): pytest.approx(s) for p, s in zip(pairs.tolist(), scores.tolist(), strict=True)} == expected
+
+
+def test_tiny_pictures_are_not_judged():
+    assert count_duplicates(Dataset.from_arrays(pixels(9), Picture())).near is None

@@ -65,6 +65,13 @@ def test_a_flat_folder_and_one_class_folder_have_no_label(tmp_path):
     assert "label" not in open_source(tmp_path / "a" / "images").columns
 
 
+def test_one_picture_is_one_row(tmp_path):
+    picture_folder(tmp_path, 2)
+    source = open_source(tmp_path / "cat" / "0000.png")
+    assert source.columns == {"image": "image"}
+    same_pictures(source, "image", pixels(1))
+
+
 def test_a_picture_is_known_by_its_content_not_its_name(tmp_path):
     held = pixels(3)
     for i, array in enumerate(held):
@@ -383,7 +390,6 @@ def test_fingerprints_follow_the_content_and_nothing_else(tmp_path):
         ("empty", "holds no files"),
         ("empty.csv", "is empty"),
         ("blank.txt", "holds no rows"),
-        ("only.png", "single picture"),
         ("others", "not read"),
         ("noise.xyz", "no kind that is known"),
         ("", "is no path"),
@@ -398,7 +404,6 @@ def test_what_cannot_be_opened_says_why_and_what_to_do(tmp_path, name, match):
     (tmp_path / "others" / "a.docx").write_bytes(b"x")
     (tmp_path / "empty.csv").touch()
     (tmp_path / "blank.txt").write_text("\n \n")
-    (tmp_path / "only.png").write_bytes(encoded(pixels(1)[0]))
     (tmp_path / "noise.xyz").write_bytes(bytes(range(256)))
     spec = name if ":" in name or not name else str(tmp_path / name)
     with pytest.raises((DataError, RequestError), match=match) as caught:

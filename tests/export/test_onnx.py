@@ -48,12 +48,13 @@ def test_bytes_to_features_at_any_batch_size(exported):
     assert json.loads(facts["parity"]) == measured
     assert json.loads(facts["inside"]) == {"mean": [0.3], "std": [0.2]}
     assert facts["pixels"] == "uint8 in 0-255"
+    assert measured["inputs"] == {"pixels": "uint8 (batch, 3, 32, 32), 0-255"}
     onnx.checker.check_model(onnx.load(file))
 
 
 def test_text_of_any_length(tmp_path):
     encoder, file = network("text"), tmp_path / "model.onnx"
-    to_onnx(encoder, file)
+    assert to_onnx(encoder, file)["inputs"] == {"ids": "int64 (batch, length)", "valid": "bool (batch, length)"}
     for rows, length in ((1, 12), (5, 7)):
         ids = torch.randint(1, 60, (rows, length))
         valid = torch.arange(length) < torch.randint(1, length + 1, (rows, 1))

@@ -62,7 +62,7 @@ class Rejected(Sequence):
         return f"{len(self)} of {self.total} rows set apart: {kinds}"
 
     def check(self, max_bad: float) -> None:
-        """Raises DataError where more than the share `max_bad` of the rows was set apart, or nothing usable is left."""
+        """Raises DataError where more than the share `max_bad` of the rows was set apart, or nothing is left."""
         if not 0 <= max_bad <= 1:
             raise RequestError(
                 f"--max-bad {max_bad} is no share.", "Give a number from 0 to 1, for example 0.05 for 5 %."
@@ -78,10 +78,6 @@ class Rejected(Sequence):
             raise DataError(
                 f"{self.summary()} ({share:.2f} %, above --max-bad {max_bad:g}). The first: {first}.",
                 f"Repair or remove them, or accept them with --max-bad {_round_up(len(self) / self.total):g}.",
-            )
-        if left < 2:
-            raise DataError(
-                f"The data hold {left} usable row(s).", "Give at least two rows; useful results need hundreds."
             )
 
     def write(self, path: str | Path) -> None:

@@ -16,10 +16,15 @@ from torch import Tensor
 from ..core import Ragged, random
 from . import alignment
 from .dataset import Dataset
+from .shingles import near_rows
 
 _BLOCK = 1024
-_QUERY_PAIRS = 200_000_000
-"""Pairs of rows that a search without an encoder compares at most: about 10 seconds on two cores."""
+_QUERY_PAIRS = 100_000_000
+"""Pairs of pictures that a search without an encoder compares at most: about 10 seconds on two cores."""
+_TEXTS = 20_000
+"""Texts among which near duplicates are looked for."""
+_SMALLEST = 16
+"""Pictures with a shorter side hold too little to tell a copy from a likeness."""
 
 
 @dataclass(frozen=True)
@@ -154,44 +159,9 @@ def near_pictures(a: Tensor, b: Tensor | None = None, *, k: int = 3, queries: Te
 
 
 def near_texts(rows: Ragged, *, least: float = 0.8, shingle: int = 5) -> Pairs:
-    """Near-duplicate token rows: the share of common runs of `shingle` tokens (Jaccard) is at least `least`.
-
-    MinHash with 64 hashes in 16 bands finds candidates, which are then compared exactly (Broder 1997).
-    """
-    sets = [_shingles(row, shingle) for row in _each(rows)]
-    signs = np.stack([_signature(held) for held in sets]) if sets else np.empty((0, 64), np.int64)
-    found: set[tuple[int, int]] = set()
-    for band in range(0, 64, 4):
-        keys = np.unique(signs[:, band : band + 4], axis=0, return_inverse=True)[1].reshape(-1)
-        order = np.argsort(keys, kind="stable")
-        for i, j in zip(order[:-1].tolist(), order[1:].tolist(), strict=True):
-            if keys[i] == keys[j] and len(sets[i]):
-                found.add((i, j))  # a stable sort: i < j
-    kept = [(i, j, score) for i, j in sorted(found) if (score := _jaccard(sets[i], sets[j])) >= least]
-    table = np.array(kept, np.float64).reshape(-1, 3)
-    return Pairs(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2].astype(np.float32))
-
-
-def _shingles(row: np.ndarray, length: int) -> np.ndarray:
-    """Sorted distinct hashes of the runs of `length` tokens; of the whole row where it is shorter."""
-    row = row.astype(np.int64)
-    runs = (
-        np.lib.stride_tricks.sliding_window_view(row, min(length, len(row))) if len(row) else np.empty((0, 1), np.int64)
-    )
-    folded = np.zeros(len(runs), np.int64)
-    for column in runs.T:
-        folded = random.bits(random.key("shingle"), torch.from_numpy(folded ^ column)).numpy()
-    return np.unique(folded)
-
-
-def _signature(held: np.ndarray) -> np.ndarray:
-    hashed = random.bits(random.key("minhash"), torch.from_numpy(held)[:, None] ^ (torch.arange(64) << 20)[None])
-    return hashed.min(0).values.numpy() if len(held) else np.zeros(64, np.int64)
-
-
-def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    common = len(np.intersect1d(a, b, assume_unique=True))
-    return common / max(1, len(a) + len(b) - common)
+    """Token rows that share at least `least` of their runs of `shingle` tokens (see shingles.near_rows)."""
+    pairs, scores = near_rows(rows, least=least, shingle=shingle)
+    return Pairs(pairs[:, 0], pairs[:, 1], scores)
 
 
 @dataclass(frozen=True)
@@ -211,7 +181,7 @@ def count_duplicates(dataset: Dataset, seed: int = 0) -> Counts:
     repeated = len(dataset) - len(first)
     distinct = dataset.subset(np.sort(first))
     parts = dataset.fetch([0]).parts
-    if "pixels" in parts:
+    if "pixels" in parts and min(parts["pixels"].shape[-2:]) >= _SMALLEST:  # type: ignore[union-attr]
         asked = min(len(distinct), max(500, _QUERY_PAIRS // len(distinct)))
         queries = random.permutation(random.key(seed, "duplicates"), len(distinct))[:asked].sort().values
         pairs = near_pictures(thumbnails(distinct), queries=queries)
@@ -219,7 +189,7 @@ def count_duplicates(dataset: Dataset, seed: int = 0) -> Counts:
         near = _repeats(len(distinct), pairs) if whole else round(_touched(pairs, queries) / 2 * len(distinct) / asked)
         return Counts(repeated, near, asked)
     if "ids" in parts:
-        asked = min(len(distinct), 20_000)
+        asked = min(len(distinct), _TEXTS)
         held = distinct.subset(random.permutation(random.key(seed, "duplicates"), len(distinct))[:asked].sort().values)
         rows = held.rows(np.arange(asked))
         near = _repeats(asked, near_texts(rows)) if isinstance(rows, Ragged) else 0

@@ -93,7 +93,7 @@ def _of_file(path: Path) -> Source:
     if path.stat().st_size == 0:
         raise DataError(f"{str(path)!r} is empty.", "Check that it was written to the end.")
     if kind == "image":
-        raise RequestError(f"{path.name!r} is a single picture.", "Give the folder that holds it and the others.")
+        return Folder(Listing(path.parent, {"image": [path.name]}), "image")
     return _open_files(path.parent, [path.name], kind, path.name)
 
 

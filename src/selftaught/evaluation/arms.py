@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Work:
     """alignment and view_recall of networks."""
 
     def embed(self, encoder: Encoder, layer) -> Features:
-        settings = {"batch": self.batch, "device": self.device, "listener": self.listener}
+        settings: dict[str, Any] = {"batch": self.batch, "device": self.device, "listener": self.listener}
         pool, test = self.problem.pool, self.problem.test
         return Features(embed(encoder, pool, layer=layer, **settings), embed(encoder, test, layer=layer, **settings))
 
@@ -74,7 +75,7 @@ def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf) -> Arms
 
 
 def _stages(work: Work, encoder: Encoder) -> Iterator[Features]:
-    settings = {"batch": work.batch, "device": work.device, "listener": work.listener}
+    settings: dict[str, Any] = {"batch": work.batch, "device": work.device, "listener": work.listener}
     pairs = zip(embed_layers(encoder, work.problem.pool, **settings), embed_layers(encoder, work.problem.test, **settings), strict=True)  # fmt: skip
     return (Features(pool, test) for pool, test in pairs)
 

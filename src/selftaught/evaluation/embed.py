@@ -90,12 +90,14 @@ def _outputs(encoder: Encoder, view: View, layers: Sequence[Layer | None] | Lite
     stages = _stages(encoder, view)
     if layers == "all":
         return stages
+    chosen = []
     for layer in layers:
         if not isinstance(layer, int) or not -len(stages) <= layer < len(stages):
             raise RequestError(
                 f"Layer {layer!r} does not exist.", f"This encoder has 0 to {len(stages) - 1}, or say 'last' or 'all'."
             )
-    return [stages[layer] for layer in layers]
+        chosen.append(stages[layer])
+    return chosen
 
 
 def model_hash(encoder: Encoder) -> str:

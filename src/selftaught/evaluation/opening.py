@@ -34,5 +34,5 @@ def pretrained_on(run, data) -> bool:
     one = run[0] if isinstance(run, list | tuple) else run
     if isinstance(one, Encoder):
         return False
-    facts = Path(getattr(one, "folder", one)) / "data.json"
+    facts = Path(str(getattr(one, "folder", one))) / "data.json"
     return facts.is_file() and Run(facts.parent).read_json("data.json").get("fingerprint") == data.fingerprint

@@ -101,7 +101,7 @@ def _without(work: Work, arms: Arms, leaks: leakage.Leaks) -> list[dict[str, Any
 
 def _saved(work: Work, scored: dict[str, Probed], chosen: str) -> dict | None:
     """How many labels the control needs to score what pretraining does at the verdict's budget; None without a curve."""
-    control_curve = {b: s for (how, b), s in scored[chosen].scores.items() if how == "linear" and b != "all"}
+    control_curve = {b: s for (how, b), s in scored[chosen].scores.items() if how == "linear" and isinstance(b, int)}
     if work.at == "all" or len(control_curve) < 2:
         return None
     ours = scored["pretrained"].scores["linear", work.at]

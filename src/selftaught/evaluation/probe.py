@@ -72,7 +72,8 @@ def probe(
     if extra:
         found.scores["knn", "all"] = scores(problem.task, neighbours(problem, features)[None], problem.targets)
         if problem.classes is not None:
-            found.clusters = Cluster(k=min(problem.classes, len(features.test))).assign(features.test, seed=seed)
+            clusters = Cluster(k=min(problem.classes, len(features.test)))  # type: ignore[call-arg]
+            found.clusters = clusters.assign(features.test, seed=seed)
             guesses = measures.matching(found.clusters, problem.targets)
             found.scores["kmeans", 0] = scores(problem.task, guesses[None], problem.targets)
     return found

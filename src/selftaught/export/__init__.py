@@ -129,7 +129,8 @@ def _usage(encoder: Encoder, to: str, measured: dict) -> str:
         from .sample import INPUTS
 
         given = ", ".join(f'"{name}": {name}' for name in INPUTS[encoder.modality])
-        return f'import onnxruntime\nsession = onnxruntime.InferenceSession("model.onnx")\n(features,) = session.run(None, {{{given}}})'
+        said = "; ".join(f"{name}: {kind}" for name, kind in measured["inputs"].items())
+        return f'import onnxruntime\n# {said}\nsession = onnxruntime.InferenceSession("model.onnx")\n(features,) = session.run(None, {{{given}}})'
     way = measured["representation"]
     start = int(way.rpartition(" ")[2]) if way.startswith("mean after") else 0
     mean = f"features = output.last_hidden_state[:, {start}:].mean(1)  # of a map: .mean((2, 3))"

@@ -90,7 +90,7 @@ def render(encoder: Encoder, card: Card, usage: dict[str, str] | None = None) ->
     lines = ["---", *(f"{k}: {json.dumps(v)}" for k, v in front.items()), "---", "", f"# {plain(card.title)}", ""]
     lines += [_verdict_line(card.evaluation), ""]
     lines += ["## What it is", "", *_table({
-        "input": encoder.modality, "encoder": encoder.kind, "output": f"{encoder.dim} numbers for each row", "weights": f"{count:,}",
+        "input": encoder.modality, "encoder": encoder.kind, "output": f"{encoder.dim} numbers for each row", "numbers held": f"{count:,}",
         "method": card.method, "paper": card.paper or UNKNOWN, "licence of the weights": card.licence,
         "made with": f"selftaught {__version__}, torch {torch.__version__}",
     })]  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from .. import __version__
-from ..core import Encoder, Kept, ModelError, RequestError, module
+from ..core import Encoder, Kept, ModelError, RequestError, View, module
 from .sample import INPUTS, Graph, context, sample
 
 OUTPUT = "features"
@@ -42,7 +42,7 @@ def to_onnx(
     length where the encoder's own options do not.
 
     The result {"difference": largest absolute difference, "scale": largest absolute value, "batches", "beyond": share of
-    rows beyond 1e-4 of the scale} is also in the graph's metadata.  Raises RequestError where the export extra is missing,
+    rows beyond 1e-4 of the scale, "inputs": {name: type and shape}} is also in the graph's metadata.  Raises RequestError where the export extra is missing,
     ModelError where the graph cannot be written or gives other numbers (the file is then not kept).
     """
     encoder = kept.encoder if isinstance(kept, Kept) else kept
@@ -65,6 +65,7 @@ def to_onnx(
         program.save(str(new))
         measured = compare(encoder, new, modality=modality, integers=integers)
         _judge(encoder, measured)
+        measured["inputs"] = _inputs(example, _dynamic(encoder, modality), pixels)
         _describe(program, encoder, measured, pixels)
         program.save(str(new))
         os.replace(new, file)
@@ -116,6 +117,17 @@ def _dynamic(encoder: Encoder, modality) -> tuple[dict, ...]:
     longest = context(encoder, modality) if encoder.modality == "text" else 1 << 16
     length = torch.export.Dim("length", min=1 if encoder.modality == "text" else 8, max=longest)
     return ({0: batch, 1: length} if encoder.modality == "text" else {0: batch, 2: length}, {0: batch, 1: length})
+
+
+def _inputs(example: View, dynamic: tuple[dict, ...], pixels: str) -> dict[str, str]:
+    """{name: type and shape in words}."""
+    out = {}
+    for name, axes in zip(INPUTS[example.modality], dynamic, strict=True):
+        shape = [axes[i].__name__ if i in axes else str(n) for i, n in enumerate(example[name].shape)]
+        out[name] = f"{str(example[name].dtype).removeprefix('torch.')} ({', '.join(shape)})"
+    if "pixels" in out:
+        out["pixels"] += ", 0-1" if pixels == "float" else ", 0-255"
+    return out
 
 
 def _describe(program, encoder: Encoder, measured: dict, pixels: str) -> None:

@@ -8,10 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn as nn
-
-from .norm import BatchNorm1d, BatchNorm2d
-
-_NORMS = (BatchNorm1d, BatchNorm2d, nn.modules.batchnorm._BatchNorm)
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Teacher(nn.Module):
@@ -47,7 +44,7 @@ class Teacher(nn.Module):
         """Stays in eval mode whatever is asked, but for batch norms where `statistics` is "batch" and `mode` holds."""
         super().train(False)
         for module in self.net.modules():
-            if isinstance(module, _NORMS):
+            if isinstance(module, _BatchNorm):
                 module.train(mode and self.statistics == "batch")
         return self
 
