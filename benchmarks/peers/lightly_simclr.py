@@ -103,12 +103,11 @@ def knn(net, bank, labels, test, answers, normal) -> float:
     """Cosine, k = 20, T = 0.07, clean pictures, eval mode."""
     net.eval()
     with torch.no_grad():
-        embed = lambda x: torch.cat(
-            [
-                torch.nn.functional.normalize(net(normal(torch.from_numpy(x[i : i + 500]))).float())
-                for i in range(0, len(x), 500)
-            ]
-        )
+
+        def embed(x):
+            parts = (net(normal(torch.from_numpy(x[i : i + 500]))).float() for i in range(0, len(x), 500))
+            return torch.cat([torch.nn.functional.normalize(part) for part in parts])
+
         a, b, y = embed(bank), embed(test), torch.from_numpy(labels).long()
         right = 0
         for i in range(0, len(b), 1000):
