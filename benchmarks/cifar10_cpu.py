@@ -40,17 +40,24 @@ def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return out
 
 
+def knn(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray, answers: np.ndarray) -> float:
+    """Share of queries whose weighted vote is right."""
+    import torch
+
+    from selftaught.measures import knn_classify
+
+    votes = knn_classify(
+        torch.from_numpy(queries), torch.from_numpy(bank), torch.from_numpy(labels).long(), 10, k=20, temperature=0.07
+    )
+    return float((votes.argmax(1).numpy() == answers).mean())
+
+
 def accuracy(encoder, data) -> float:
     from selftaught.evaluation import embed
-
-    from selftaught.data import Dataset
-    from selftaught.measures import knn_classify
     from selftaught.modalities import open_data
 
     bank, test = (embed(encoder, open_data(data[split][0])) for split in ("train", "test"))
-    assert Dataset is not None
-    found = knn_classify(bank, data["train"][1], test, k=20, temperature=0.07)
-    return float((np.asarray(found) == data["test"][1]).mean())
+    return knn(bank, data["train"][1], test, data["test"][1])
 
 
 def gradient_cell(method: str, seed: int, minutes: float, data, marks: list[float]) -> dict:
@@ -110,10 +117,8 @@ def closed_form_cell(preset: str, data) -> dict:
 
 
 def closed_form_child(preset: str) -> None:
-    from selftaught.evaluation import embed
-
     from selftaught import train
-    from selftaught.measures import knn_classify
+    from selftaught.evaluation import embed
     from selftaught.modalities import open_data
 
     data = pictures()
@@ -126,10 +131,10 @@ def closed_form_child(preset: str) -> None:
         encoder = done.encoder()
         bank, test = (embed(encoder, open_data(data[split][0])) for split in ("train", "test"))
         seconds, used = time.perf_counter() - start, time.process_time() - cpu
-    found = np.asarray(knn_classify(bank, data["train"][1], test, k=20, temperature=0.07))
+    score = knn(bank, data["train"][1], test, data["test"][1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {
-        "knn": float((found == data["test"][1]).mean()),
+        "knn": score,
         "fit_seconds": fitted,
         "seconds": seconds,
         "cpu_seconds": used,
@@ -144,19 +149,13 @@ def baselines(data) -> dict:
     import torch
 
     from selftaught import nets
-    from selftaught.measures import knn_classify
 
     flat = {s: data[s][0].reshape(len(data[s][0]), -1).astype(np.float32) / 255 for s in data}
-    raw = float(
-        (
-            np.asarray(knn_classify(flat["train"], data["train"][1], flat["test"], k=20, temperature=0.07))
-            == data["test"][1]
-        ).mean()
-    )
+    raw = knn(flat["train"], data["train"][1], flat["test"], data["test"][1])
     scores = []
     for seed in range(3):
         torch.manual_seed(seed)
-        scores.append(accuracy(nets.build("resnet-small", image_size=32), data))
+        scores.append(accuracy(nets.build("resnet-small"), data))
     return {"raw": raw, "untrained": scores}
 
 

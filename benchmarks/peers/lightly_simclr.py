@@ -36,7 +36,7 @@ def network(name: str) -> tuple[torch.nn.Module, int]:
     if name == "ours":
         from selftaught.nets import build
 
-        net = build("resnet-small", image_size=32)
+        net = build("resnet-small")
 
         class Pixels(torch.nn.Module):
             def __init__(self):

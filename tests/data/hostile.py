@@ -88,7 +88,7 @@ def _tables(root: Path) -> None:
     (root / "columns.jsonl").write_text('{"c' + '": 1, "c'.join(map(str, range(1_000_000))) + '": 1}\n')
     (root / "deep.jsonl").write_text(('{"text": ' + "[" * 500_000 + "]" * 500_000 + "}\n") * 3)
     (root / "number.jsonl").write_text(
-        '{"text": "words of it", "n": ' + "9" * 1_000_000 + "}\n" + '{"text": "more words", "n": 1e999}\n'
+        '{"text": "words of it", "n": ' + "9" * 1_000_000 + "}\n" + '{"text": "more words", "n": 1e999}\n' * 9
     )
     (root / "line.jsonl").write_bytes(b'{"text": "' + b"a" * (20 << 20) + b'"}\n')
     (root / "quote.csv").write_bytes(b'text,label\n"never closed ' + b"words, and words\n" * (3 << 19))

@@ -15,9 +15,11 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from selftaught.core import DataError, RequestError
 from selftaught.data import Bad, guess_group, guess_label, open_source, read_picture
+from selftaught.data.hub import of_datasets
 from selftaught.data.lines import Lines
 
 from .small import encoded, picture_folder, pixels
@@ -421,6 +423,19 @@ def test_the_hub_is_refused_offline_and_without_its_package(monkeypatch):
     with pytest.raises(RequestError, match="needs the package") as caught:
         open_source("hf:mnist")
     assert "selftaught[hub]" in caught.value.remedy
+
+
+def test_a_hub_data_set_where_its_package_is_installed():
+    datasets = pytest.importorskip("datasets", reason="the extra `hub` is not installed")
+    held = pixels(30)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    columns = {"image": [Image.fromarray(a) for a in held], "label": [i % 2 for i in range(30)]}
+    whole = datasets.Dataset.from_dict(columns, features=features)
+    source = of_datasets({"train": whole.select(range(20)), "test": whole.select(range(20, 30))}, "hf:mine")
+    assert source.columns == {"image": "image", "label": "category", "split": "category"}
+    same_pictures(source, "image", held)
+    assert source.values("label").tolist() == ["cat", "dog"] * 15
+    assert source.row_name(25) == "test:5"
 
 
 def test_a_column_that_is_not_there_names_the_nearest(tmp_path):

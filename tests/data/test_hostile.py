@@ -19,6 +19,7 @@ SET_APART = {
     "hardlink.tar": ["refused member"],
     "device.tar": ["refused member"],
     "fifo.tar": ["refused member"],
+    "number.jsonl": ["not JSON"],
     "paths.csv": ["outside the data folder", "outside the data folder", "refused path"],
 }
 """Files whose sound rows are used, and why the others are not."""

@@ -69,6 +69,9 @@ class Encoder(nn.Module):
         """Another of its kind with some options changed and fresh parameters (ELECTRA's generator, a narrower teacher)."""
         return type(self)(**{**module.options(self), **changes})
 
+    def start_from(self, view: View) -> None:
+        """May set parameters from a sample of raw rows before the first step (a whitening stem); does nothing by default."""
+
     def layers(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output in groups, for layer-wise learning rates.  Default: one group a child module."""
         groups = [list(child.parameters()) for child in self.children()]

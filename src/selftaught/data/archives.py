@@ -187,7 +187,7 @@ class Tars(Source):
         if None not in by_shard and len(set(by_shard)) > 1:
             pairs = zip(by_shard, self._shards, strict=True)
             splits = codes(name for name, shard in pairs for _ in range(shard.rows))
-            self.notes.append('column "split" from the files\' names; all of them are rows')
+            self.notes.append('column "split" from the shards\' names; all of them are rows')
         if splits is not None and "split" not in self.columns:
             self.columns["split"], self._values["split"] = "category", splits
 

@@ -23,9 +23,13 @@ def offline() -> bool:
 
 
 class HubShard:
-    """One split of a `datasets.Dataset`: memory-mapped Arrow."""
+    """One split of a `datasets.Dataset`: memory-mapped Arrow; pictures and sounds stay encoded, classes get their names."""
 
     def __init__(self, data, name: str):
+        self._classes = {n: f.names for n, f in data.features.items() if hasattr(f, "int2str")}
+        for column, feature in data.features.items():
+            if getattr(feature, "decode", False):
+                data = data.cast_column(column, type(feature)(decode=False))
         self._data, self.name = data.with_format("arrow"), name
         self.rows = len(data)
         self.columns: list[str] = []
@@ -38,7 +42,10 @@ class HubShard:
         only = self._data.select_columns([column])
         for at in range(start, self.rows, _BATCH):
             for chunk in only[at : min(at + _BATCH, self.rows)].column(0).chunks:
-                yield from cells.of_arrow(chunk)
+                found = cells.of_arrow(chunk)
+                if names := self._classes.get(column):
+                    found = (names[code] if code is not None and code >= 0 else None for code in found)
+                yield from found
 
 
 def open_hub(spec: str) -> Table:
@@ -73,12 +80,7 @@ def open_hub(spec: str) -> Table:
 
 
 def of_datasets(splits: dict, title: str) -> Table:
-    """A source of {split: datasets.Dataset}; pictures and sounds stay encoded."""
-    shards = []
-    for split, data in splits.items():
-        for name, feature in data.features.items():
-            if getattr(feature, "decode", False):
-                data = data.cast_column(name, type(feature)(decode=False))
-        shards.append(HubShard(data, str(split)))
+    """A source of {split: datasets.Dataset}."""
+    shards = [HubShard(data, str(split)) for split, data in splits.items()]
     key = "/".join(str(data._fingerprint) for data in splits.values())
     return Table(title, None, shards, key)

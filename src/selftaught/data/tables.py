@@ -101,7 +101,7 @@ class Table(Source):
         self._split = codes(chain.from_iterable([name] * s.rows for name, s in zip(found, self._shards, strict=True)))
         self.columns["split"] = "category"
         said = ", ".join(f"{name} {rows}" for name, rows in counted.items())
-        self.notes.append(f'column "split" from the files\' names ({said}); all of them are rows')
+        self.notes.append(f'column "split" from the shards\' names ({said}); all of them are rows')
 
     def payloads(self, column: str, index: Iterable[int] | None = None) -> Iterator[Payload | Bad]:
         kind = self.need(column)

@@ -18,7 +18,7 @@ from .protocol import Budget, Problem
 from .statistics import Scores
 
 NAMES = ("blind", "raw", "untrained", "scratch")
-SCRATCH = Plan(mode="full", epochs=20, steps=200, batch=64, layer_decay=1.0)
+SCRATCH = Plan(mode="full", epochs=15, steps=60, batch=64, layer_decay=1.0)
 """How the scratch control is trained: one rate for all layers, as nothing below has been learned."""
 SCRATCH_DRAWS = 3
 VIEWS: tuple[Literal["mild", "plain"], ...] = ("mild", "plain")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from ..core import Encoder
+from ..core import Encoder, random
 from ..data import duplicates
 from .embed import embed, raw
 from .probe import Features
@@ -18,6 +19,8 @@ BLOCK, BARREN = 256, 2
 """Candidates are verified from the most similar on, so many at a time; the search ends after so many blocks without a copy."""
 SEARCH = 2e11
 """Multiply-adds that a search before the split may cost: a few seconds."""
+PROJECTED = 256
+"""Dimensions in which candidates of wider features are looked for."""
 DETAIL = 32
 """Pixels of a side from which pictures can be aligned (copies may be mirrored or cropped); smaller ones look alike too easily."""
 CLOSER, NARROW = 0.35, 8
@@ -90,8 +93,8 @@ def _near(a, a_features: np.ndarray, b, b_features: np.ndarray | None) -> duplic
         none = np.empty(0, np.int64)
         return duplicates.Pairs(none, none, none.astype(np.float32))
     middle = a_features.mean(0) if b_features is None else b_features.mean(0)
-    second = None if b_features is None else b_features - middle
-    found = duplicates.near_duplicates(a_features - middle, second, k=NEIGHBOURS, threshold=0.0)
+    second = None if b_features is None else _projected(b_features, middle)
+    found = duplicates.near_duplicates(_projected(a_features, middle), second, k=NEIGHBOURS, threshold=0.0)
     order = np.argsort(-found.score, kind="stable")
     kept, barren = [], 0
     for start in range(0, len(order), BLOCK):
@@ -103,6 +106,15 @@ def _near(a, a_features: np.ndarray, b, b_features: np.ndarray | None) -> duplic
             break
     chosen = np.concatenate(kept) if kept else np.empty(0, np.int64)
     return duplicates.Pairs(found.first[chosen], found.second[chosen], found.score[chosen])
+
+
+def _projected(features: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Centred; wide features on random directions, which keep what is close close (Johnson & Lindenstrauss)."""
+    width = features.shape[1]
+    if width <= 2 * PROJECTED:
+        return features - middle
+    onto = random.normal(random.key("projection"), torch.arange(width), (PROJECTED,)).numpy()
+    return features @ onto - middle @ onto
 
 
 def _verifier(a, b) -> duplicates.Verify | None:

@@ -13,7 +13,7 @@ from ..core import Duration, Method, Recipe, dist, module
 from ..data import Loader
 from . import checkpoint, loop, observe, optimizers, pictures
 from .calibrate import step_seconds
-from .job import Job, keep, make_encoder, make_recipe, precision
+from .job import Job, keep, make_encoder, make_recipe, precision, settle
 
 ENCODER_NEEDS = frozenset({"tokens", "mask", "causal", "stages"})
 
@@ -163,4 +163,6 @@ def conclude(
         )
         return result
     assert isinstance(job.method, Method)
+    if training.horizon > 0:
+        settle(job, encoder)
     return keep(job, job.method.keep(), result)

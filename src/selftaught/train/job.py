@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from .. import methods
-from ..core import ClosedForm, Encoder, Facts, Kept, Method, Recipe, dist, module, random
+from ..core import ClosedForm, Draw, Encoder, Facts, Kept, Method, Recipe, dist, module, random
 from ..core.errors import RequestError
 from ..core.listener import Listener
-from ..nets import store
+from ..nets import norm, store
 from .precision import precision_for
 from .run import Run
 from .settings import Settings, overridden
@@ -76,10 +76,33 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
         job.listener.say(f"encoder: starts from the weights in {name}.")
     else:
         encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
+        with torch.no_grad():
+            encoder.start_from(sample_of(job))
     methods.check(type(job.method), encoder)
     parameters = sum(p.numel() for p in encoder.parameters())
     job.listener.say(f"encoder: {encoder.kind}, {parameters / 1e6:.2f} M parameters, {encoder.dim} dimensions.")
     return encoder
+
+
+SAMPLE = 2000
+"""Rows that initialise a stem and re-estimate normalisation statistics."""
+
+
+def sample_of(job: Job):
+    """The raw view of up to 2,000 rows, drawn by the seed."""
+    rows = random.permutation(random.key(job.settings.seed, "sample"), len(job.data))[:SAMPLE]
+    return job.data.fetch(torch.sort(rows).values)
+
+
+def settle(job: Job, encoder: Encoder) -> None:
+    """Re-estimates running statistics on clean rows: training saw crops and changed colours, whoever uses the encoder does not."""
+    if not any(getattr(m, "running_mean", None) is not None for m in encoder.modules()):
+        return
+    view = job.data.modality.plain(job.facts)(sample_of(job), Draw(torch.arange(0)))
+    with torch.no_grad():
+        norm.recalibrate(
+            encoder, [view.take(rows).to(job.device) for rows in torch.arange(len(view)).split(500) if len(rows) > 1]
+        )
 
 
 def make_recipe(job: Job, method: Method) -> Recipe:
