@@ -8,7 +8,6 @@ import json
 import lzma
 import os
 import pickle
-import resource
 import struct
 import sys
 import tarfile
@@ -22,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 from PIL import Image, PngImagePlugin
+
+from tests.memory import peak_bytes
 
 from .small import encoded, pixels
 from .test_bad import png_of_size
@@ -88,7 +89,10 @@ def _tables(root: Path) -> None:
     (root / "columns.jsonl").write_text('{"c' + '": 1, "c'.join(map(str, range(1_000_000))) + '": 1}\n')
     (root / "deep.jsonl").write_text(('{"text": ' + "[" * 500_000 + "]" * 500_000 + "}\n") * 3)
     (root / "number.jsonl").write_text(
-        '{"text": "words of it", "n": ' + "9" * 1_000_000 + "}\n" + '{"text": "more words", "n": 1e999}\n' * 9
+        '{"text": "words of it", "n": '
+        + "9" * 1_000_000
+        + "}\n"
+        + "".join(f'{{"text": "more words of row {i}", "n": 1e999}}\n' for i in range(9))
     )
     (root / "line.jsonl").write_bytes(b'{"text": "' + b"a" * (20 << 20) + b'"}\n')
     (root / "quote.csv").write_bytes(b'text,label\n"never closed ' + b"words, and words\n" * (3 << 19))
@@ -257,5 +261,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     report = {name: attempt(root / name) for name in sys.argv[2:]}
-    scale = 1 if sys.platform == "darwin" else 1024
-    sys.stdout.write(json.dumps({"files": report, "most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale}))
+    sys.stdout.write(json.dumps({"files": report, "most": peak_bytes()}))

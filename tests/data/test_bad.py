@@ -1,5 +1,6 @@
 """Rows that cannot be used are set apart, counted exactly, and stop the run before training where they are too many."""
 
+import errno
 import json
 import os
 import struct
@@ -14,7 +15,7 @@ from PIL import Image
 from selftaught.core import DataError, RequestError
 from selftaught.data import Bad, Dataset, Rejected, open_source, read_picture
 
-from .small import Letters, Picture, Waves, encoded, pixels
+from .small import Letters, Picture, Waves, encoded, picture_folder, pixels
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -247,3 +248,30 @@ def test_names_that_are_no_unicode_can_be_written(tmp_path):
         "new\nline.png",
         "\udcff\udcfe.png",
     ]
+
+
+def test_folders_and_files_that_a_failing_disk_keeps_are_counted(tmp_path, monkeypatch):
+    held = picture_folder(tmp_path, 40, ("a", "b", "c", "d"))
+    listed, opened = os.scandir, os.open
+
+    def failing(what, wrong):
+        def call(path, *rest):
+            if str(path).endswith(wrong):
+                raise OSError(errno.EIO, "Input/output error")
+            return what(path, *rest)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", failing(listed, "/c"))
+    monkeypatch.setattr(os, "open", failing(opened, "0003.png"))
+    source = open_source(tmp_path)
+    assert source.rows == 31
+    dataset = Dataset.open(source, "image", Picture(), max_bad=0.1)
+    assert [(r["name"], r["reason"]) for r in dataset.rejected] == [
+        ("a/0003.png", "unreadable: Input/output error"), ("c", "unreadable: Input/output error"),
+    ]  # fmt: skip
+    assert len(held) - len(dataset) == 11
+    monkeypatch.setattr(os, "scandir", failing(listed, str(tmp_path)))
+    with pytest.raises(DataError, match="cannot be read: Input/output error") as caught:
+        open_source(tmp_path)
+    assert "disk" in caught.value.remedy

@@ -190,3 +190,12 @@ def test_shingles_equal_a_plain_computation():
 
 def test_tiny_pictures_are_not_judged():
     assert count_duplicates(Dataset.from_arrays(pixels(9), Picture())).near is None
+
+
+def test_sets_of_one_and_two_pictures_can_be_searched():
+    one = thumbs(pictures(1, 32))
+    assert len(near_pictures(one)) == 0
+    assert len(near_pictures(one, thumbs(pictures(1, 32, seed=8)))) == 0
+    found = near_pictures(torch.cat([one, one.flip(-1)]))
+    assert (found.first.tolist(), found.second.tolist()) == ([0], [1])
+    assert count_duplicates(Dataset.from_arrays(pictures(2, 32), Picture(32))).near == 0

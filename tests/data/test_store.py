@@ -247,7 +247,7 @@ def test_the_cache_can_be_measured_cleared_and_moved(tmp_path, own_cache, monkey
     assert store.values.sum() > 0
     (own_cache / "file").write_text("x")
     monkeypatch.setenv("SELFTAUGHT_CACHE", str(own_cache / "file" / "below"))
-    with pytest.raises(DataError, match="cannot be made"):
+    with pytest.raises(DataError, match="cannot be made or used"):
         cache_folder()
     monkeypatch.delenv("SELFTAUGHT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

@@ -387,6 +387,7 @@ def main(root: Path) -> None:
     from selftaught import nets
     from selftaught.core import SelftaughtError
     from selftaught.nets import store
+    from tests.memory import peak_bytes
 
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
     reached = []
@@ -407,7 +408,7 @@ def main(root: Path) -> None:
         except BaseException as caught:  # noqa: BLE001 - what else there is, is what the test wants to know
             error, kind = f"{type(caught).__name__}: {caught}", "raw"
         out[name] = {"error": error, "kind": kind, "seconds": time.monotonic() - start}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_bytes()
     print(json.dumps({"cases": out, "peak": peak, "reached": reached}))  # noqa: T201
 
 

@@ -84,8 +84,9 @@ def candidates(a: Tensor, b: Tensor | None = None, k: int = 3, queries: Tensor |
     same, b = b is None, a if b is None else b
     asked = torch.arange(len(a)) if queries is None else queries
     plain = _describe_all(a[asked], lambda x: x)
-    middle = plain.mean(0)
-    axes = torch.linalg.eigh(torch.cov((plain[:20_000] - middle).T))[1][:, -_WIDTH:]
+    both = torch.cat([plain[:10_000], _describe_all(b[:10_000], lambda x: x)])
+    middle = both.mean(0)
+    axes = torch.linalg.eigh((both - middle).T @ (both - middle))[1][:, -_WIDTH:]
     index = [(_describe_all(b, partial(_crop, box=box)) - middle) @ axes for box in _BOXES]
     index = [torch.cat([v, -v.pow(2).sum(1, keepdim=True) / 2], 1).T.contiguous() for v in index]
     faces = [(v - middle) @ axes for v in (plain, _describe_all(a[asked], lambda x: x.flip(-1)))]

@@ -31,13 +31,21 @@ def cache_folder() -> Path:
         folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "selftaught" / "Cache"
     else:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftaught"
+    return make_folder(folder, writable=False)
+
+
+def make_folder(folder: Path, *, writable: bool = True) -> Path:
+    """`folder`, made where it is absent; DataError where it cannot be, or cannot be written though it must."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        why = "it may not be written" if writable and not os.access(folder, os.W_OK) else ""
     except OSError as error:
+        why = error.strerror or str(error)
+    if why:
         raise DataError(
-            f"The cache folder {str(folder)!r} cannot be made: {error.strerror or error}.",
+            f"The cache folder {str(folder)!r} cannot be made or used: {why}.",
             "Set SELFTAUGHT_CACHE to a folder that can be written.",
-        ) from None
+        )
     return folder
 
 

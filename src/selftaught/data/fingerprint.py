@@ -42,7 +42,7 @@ def of_files(root: Path, names: Sequence[str]) -> str:
     if note.exists() and len(known := note.read_text("ascii", errors="replace")) == 32:
         return known
     found = _read(root, names)
-    if time.time() - newest > _SETTLED:
+    if time.time() - newest > _SETTLED and os.access(note.parents[1], os.W_OK):
         note.parent.mkdir(exist_ok=True)
         beside = note.with_suffix(f".{os.getpid()}")
         beside.write_text(found, "ascii")

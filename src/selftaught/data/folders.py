@@ -70,7 +70,11 @@ def scan(root: Path) -> Listing:
     pending = [(root, 0)]
     while pending:
         folder, depth = pending.pop()
-        status = folder.stat()
+        try:
+            status = folder.stat()
+        except OSError as error:
+            listing.refused[_relative(root, folder)] = f"unreadable: {error.strerror}"
+            continue
         if (status.st_dev, status.st_ino) in seen or depth > limits.FOLDER_DEPTH:
             listing.refused[_relative(root, folder)] = "a loop of folders"
             continue
@@ -88,6 +92,8 @@ def scan(root: Path) -> Listing:
                     pending.append((folder / entry.name, depth + 1))
             except Bad as bad:
                 listing.refused[_relative(root, folder / entry.name)] = bad.reason
+            except OSError as error:
+                listing.refused[_relative(root, folder / entry.name)] = f"unreadable: {error.strerror}"
     for names in listing.files.values():
         names.sort()
     return listing
@@ -150,7 +156,7 @@ class Folder(Source):
     def __init__(self, listing: Listing, kind: str):
         super().__init__(listing.root.name or str(listing.root))
         self.root, self.kind = listing.root, kind
-        refused = {name: why for name, why in listing.refused.items() if _counts(name, why, kind)}
+        refused = {name: why for name, why in listing.refused.items() if type_of(name) in (kind, None)}
         self.names = sorted([*listing.files.get(kind, []), *refused])
         self._refused = refused
         self.rows = len(self.names)
@@ -183,21 +189,20 @@ class Folder(Source):
         return read_file(path) if self.kind == "image" else read_text_file(path)
 
     def values(self, column: str) -> np.ndarray:
-        self.need(column)
-        if column not in self._values:
+        kind = self.need(column)
+        if kind == "image":
             raise ValueError(f"{column!r} holds payloads, not values")
-        return self._values[column]
+        return (
+            self._values[column]
+            if kind == "category"
+            else codes(p if isinstance(p, str) else None for p in self.payloads(column))
+        )
 
     def row_name(self, row: int) -> str:
         return self.names[row]
 
     def fingerprint(self) -> str:
         return fingerprint.of_parts("folder", self.kind, fingerprint.of_files(self.root, self.names))
-
-
-def _counts(name: str, why: str, kind: str) -> bool:
-    """Whether a refused entry counts as a row: files of the kind and links to folders of them do."""
-    return type_of(name) == kind or why == "a link to a folder" or (why.startswith("outside") and type_of(name) is None)
 
 
 def labels_of_paths(names: Sequence[str]) -> tuple[np.ndarray | None, np.ndarray | None, list[str]]:

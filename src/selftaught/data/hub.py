@@ -71,7 +71,7 @@ def open_hub(spec: str) -> Table:
         ) from None
     try:
         held = datasets.load_dataset(found["name"], found["config"], split=found["split"])
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{spec} cannot be loaded: {' '.join(str(error).split())[:300]}.",
             "Check the name, the configuration and the split on the hub, and the network.",

@@ -114,6 +114,9 @@ def _type_by_content(path: Path) -> str:
 
 
 def _open_files(root: Path, names: list[str], kind: str, title: str) -> Source:
+    for name in names:
+        with streams.says_when_broken(root / name), (root / name).open("rb") as file:
+            file.read(1)
     if kind == "tar":
         return Tars(root, names, title)
     if kind == "text":

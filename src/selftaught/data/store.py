@@ -85,9 +85,9 @@ def pack(
     """
     key = of_parts(VERSION, source.fingerprint(), column, source.columns[column], _settings(modality))
     place = cache.cache_folder() / "packed" / key
-    place.parent.mkdir(exist_ok=True)
     if store := open_store(place):
         return store
+    cache.make_folder(place.parent)
     with _alone(place):
         if store := open_store(place):  # another process was faster
             return store

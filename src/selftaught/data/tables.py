@@ -24,6 +24,8 @@ _READERS: dict[str, Callable[[Path, str], Shard]] = {
     "jsonl": JsonlShard,
     "json": JsonlShard,
 }
+_SNIFFED = 16
+"""Shards whose first rows are looked at."""
 _WIDE = 8
 """Number columns that count up (x0, x1, ...) from this many on are one series."""
 
@@ -55,7 +57,7 @@ class Table(Source):
         self._add_split()
 
     def _first(self, column: str) -> Iterator:
-        holders = [s for s in self._shards if column in s.columns]
+        holders = [s for s in self._shards if column in s.columns][:_SNIFFED]
         each = max(16, sniff.SAMPLE // max(1, len(holders)))
         return islice(chain.from_iterable(islice(s.cells(column), each) for s in holders), sniff.SAMPLE)
 
