@@ -126,7 +126,11 @@ def main() -> None:
 def summarise(results: Results) -> None:
     """Counts over all sets that are there; written once all 50 are."""
     answers = {g: [c["answer"] for n, c in results.cells.items() if n.startswith(f"{g}:")] for g in ("null", "planted")}
-    counts = {f"{g}_{a.replace(' ', '_')}": found.count(a) for g, found in answers.items() for a in ("helped", "hurt", "cannot tell")}
+    counts = {
+        f"{g}_{a.replace(' ', '_')}": found.count(a)
+        for g, found in answers.items()
+        for a in ("helped", "hurt", "cannot tell")
+    }
     summary = {"null": len(answers["null"]), "planted": len(answers["planted"]), **counts}
     print(summary)
     if (summary["null"], summary["planted"]) == (40, 10):

@@ -115,6 +115,8 @@ def test_seeds_are_paired_or_averaged():
     b = Scores(np.stack([items, items + 1, items + 2])[:, None], ones, None)
     assert np.array_equal(a.minus(b).numerator[:, 0], np.stack([np.full(4, -1.0), np.zeros(4)]))
     assert np.array_equal(a.minus(a).numerator, np.zeros((2, 1, 4)))
+    one = Scores(items[None, None], ones, None)
+    assert np.array_equal(one.minus(b).numerator[:, 0, 0], [0, -1, -2])
     with pytest.raises(ValueError, match="no pairs"):
         a.minus(Scores(np.zeros((2, 3, 4)), ones, None))
 

@@ -36,21 +36,27 @@ class Work:
     views: dict[str, dict[str, float]] = field(default_factory=dict)
     """alignment and view_recall of networks."""
 
-    def embed(self, encoder: Encoder, layer) -> Features:
-        settings: dict[str, Any] = {"batch": self.batch, "device": self.device, "listener": self.listener}
-        pool, test = self.problem.pool, self.problem.test
-        return Features(embed(encoder, pool, layer=layer, **settings), embed(encoder, test, layer=layer, **settings))
+    def embed(self, encoder: Encoder, layer, *, whole: bool = True) -> Features:
+        """Features of all pool rows, or where not `whole` of those alone that the verdict's draws look at (the rest is zero)."""
+        settings = {"batch": self.batch, "device": self.device, "layer": layer, "listener": self.listener}
+        problem, test = self.problem, embed(encoder, self.problem.test, **settings)
+        if whole or self.at == "all":
+            return Features(embed(encoder, problem.pool, **settings), test)
+        rows = np.unique(np.concatenate([problem.scaling, problem.probe_validation, *self.draws[self.at]]))
+        pool = np.zeros((len(problem.labels), test.shape[1]), dtype=test.dtype)
+        pool[rows] = embed(encoder, problem.pool, rows=rows, **settings)
+        return Features(pool, test)
 
     def verdict_draws(self) -> dict[Budget, list[np.ndarray]]:
         return {self.at: self.draws[self.at]} if self.at != "all" else {}
 
 
-def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf) -> Arms:
+def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_seed: int | None) -> Arms:
     """{(features, layer): scores} of every arm."""
     main: Layer = "last" if layer == "all" else layer
     problem, seed = work.problem, work.seed
     arms: Arms = {}
-    arms["pretrained", main] = _seeded(work, "pretrained", (work.embed(e, main) for e in encoders), len(encoders))
+    arms["pretrained", main] = _seeded(work, "pretrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(encoders)), len(encoders))
     work.views["pretrained"] = diagnose.views(encoders[0], problem.test, seed=seed, device=work.device)
     if layer == "all":
         for k, features in enumerate(_stages(work, encoders[0])):
@@ -58,9 +64,9 @@ def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf) -> Arms
                 problem, features, work.verdict_draws(), full=work.at == "all", extra=False, seed=seed
             )
     if "untrained" in controls:
-        fresh = [control.untrained(encoders[0], problem.pool, seed + k) for k in range(seeds)]
+        fresh = [control.untrained(encoders[0], problem.pool, key) for key in control.untrained_keys(seed, seeds, first_seed)]
         work.views["untrained"] = diagnose.views(fresh[0], problem.test, seed=seed, device=work.device)
-        arms["untrained", main] = _seeded(work, "untrained", (work.embed(e, main) for e in fresh), seeds)
+        arms["untrained", main] = _seeded(work, "untrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(fresh)), seeds)
     if "raw" in controls:
         arms["raw", "last"] = _seeded(work, "raw", iter([Features(raw(problem.pool), raw(problem.test))]), 1)
     if "blind" in controls:

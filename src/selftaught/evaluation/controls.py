@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from .. import measures
-from ..core import Encoder, Facts, random
+from ..core import Draw, Encoder, Facts, clean, random
 from ..core.listener import Listener
+from ..nets import norm
 from ..train.finetune import Plan, outputs, tune
-from .embed import embed
 from .probe import Probed, scores
 from .protocol import Budget, Problem
 from .statistics import Scores
@@ -20,30 +20,48 @@ from .statistics import Scores
 NAMES = ("blind", "raw", "untrained", "scratch")
 SCRATCH = Plan(mode="full", epochs=15, steps=60, batch=64, layer_decay=1.0)
 """How the scratch control is trained: one rate for all layers, as nothing below has been learned."""
+SAMPLE = 2_000
+"""Rows, without labels, that an untrained network starts from."""
 SCRATCH_DRAWS = 3
 VIEWS: tuple[Literal["mild", "plain"], ...] = ("mild", "plain")
 SCRATCH_ROWS = 2_000
 """Training rows of the scratch control in an epoch budget: beyond, fewer epochs, so that it costs about as much everywhere."""
 
 
-def untrained(encoder: Encoder, data, seed: int) -> Encoder:
-    """A network like `encoder` with fresh parameters drawn from `seed`.
+def untrained(encoder: Encoder, data, key: int) -> Encoder:
+    """A network like `encoder` with fresh parameters drawn from `key`: what `pretrain --steps 0` writes.
 
-    Where a network has nothing to draw (a closed-form map gives the same output for every row before its fit), the modality's
-    default encoder stands in.
+    As a pretraining does, it may look at rows of `data` without labels: for filters that start from the data and for running
+    statistics.  Where a network has nothing to draw (a closed-form map gives the same output for every row before its fit), the
+    modality's default encoder stands in.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random.key(seed, "untrained"))
-        fresh = encoder.sibling().eval()
-        sample = np.arange(min(len(data), 64))
-        features = torch.from_numpy(embed(fresh, data, rows=sample)) if _drawn(fresh) else None
-        if features is None or not torch.isfinite(features).all() or measures.dead_dimensions(features) == 1.0:
-            fresh = data.modality.encoder(Facts(rows=len(data), modality=data.modality), frozenset()).eval()
-    return fresh
+    modality, facts = data.modality, Facts(rows=len(data), modality=data.modality)
+    rows = np.sort(random.permutation(random.key(key, "sample"), len(data)).numpy()[:SAMPLE])
+    view = data.fetch(rows)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(key)
+        fresh = encoder.sibling()
+        fresh.start_from(view)
+        if not _tells_apart(fresh, modality.plain(facts)(view, Draw(torch.from_numpy(data.ids[rows])))):
+            fresh = modality.encoder(facts, frozenset())
+            fresh.start_from(view)
+        clean_view = modality.plain(facts)(view, Draw(torch.from_numpy(data.ids[rows])))
+        norm.recalibrate(fresh, [clean_view.take(some) for some in torch.arange(len(rows)).split(500) if len(some) > 1])
+    return fresh.eval()
 
 
-def _drawn(encoder: Encoder) -> bool:
-    return any(p.numel() for p in encoder.parameters())
+def _tells_apart(encoder: Encoder, view) -> bool:
+    """Whether an encoder gives different rows different, finite outputs."""
+    if not any(p.numel() for p in encoder.parameters()):
+        return False
+    features = clean(encoder, view.take(torch.arange(min(64, len(view)))))
+    return bool(torch.isfinite(features).all()) and measures.dead_dimensions(features) < 1.0
+
+
+def untrained_keys(seed: int, count: int, first: int | None) -> list[int]:
+    """The keys of `count` untrained networks; the first is that of a run's own initial weights, where its seed is known."""
+    keys = [random.key(seed, "untrained", k) for k in range(count)]
+    return keys if first is None else [random.key(first, "initialisation"), *keys[: count - 1]]
 
 
 def scratch(

@@ -15,17 +15,17 @@ from . import controls as control
 from . import leakage
 from .arms import Work, probe_arms
 from .embed import Layer
-from .opening import open_dataset, open_encoders, pretrained_on
+from .opening import first_seed, open_dataset, open_encoders, pretrained_on
 from .outcome import result
 from .probe import few_label_draws
-from .protocol import DRAWS, Budget, Problem, budgets_of, prepare, verdict_budget
+from .protocol import DRAWS, SEEDS, Budget, Problem, budgets_of, prepare, verdict_budget
 from .statistics import visible_difference
 from .verdict import CONTROLS
 
 
 def evaluate(
     run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str = "last",
-    budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = 3, seed: int = 0, group: str | None = None,
+    budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = SEEDS, seed: int = 0, group: str | None = None,
     task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder] | None = None,
     pretraining=None, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -35,7 +35,7 @@ def evaluate(
     data: labelled data (path, `hf:NAME`, Dataset); test: a test set of one's own, else a fifth of `data` is held out.
     labels: column, or one label a row; group: column of what must stay together; budgets: labels a class of the curve.
     layer: "last", a stage's number, or "all" (each stage probed too; the verdict stays with the last).
-    draws: few-label draws, the same for every arm; seeds: untrained networks; seed: of splits, draws and bootstrap.
+    draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
     controls: of blind, raw, untrained, scratch; shelf: {name: encoder} off the shelf, shown beside them.
     pretraining: what the encoder was pretrained on, where that is other data: searched for copies of test rows.
     Raises RequestError, DataError or ModelError.  Cost: one pass of each network over the labelled rows, and the probes.
@@ -58,7 +58,7 @@ def evaluate(
     for note in _announce(problem, at):
         listener.say(note)
     work = Work(problem, few_label_draws(problem, curve_budgets, draws, seed), at, seed, batch, str(device_of(device)), listener)  # fmt: skip
-    arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {})
+    arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run))
     before = open_dataset(pretraining, modality, listener)
     leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
     return result(work, arms, leaks)
@@ -74,7 +74,7 @@ def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
         )
     if draws < 1 or seeds < 1:
         raise RequestError(
-            f"{draws} draws and {seeds} seeds are not enough.", "Give at least 1 of each; 10 and 3 are usual."
+            f"{draws} draws and {seeds} seeds are not enough.", "Give at least 1 of each; 10 and 5 are usual."
         )
 
 

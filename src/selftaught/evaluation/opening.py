@@ -36,3 +36,13 @@ def pretrained_on(run, data) -> bool:
         return False
     facts = Path(str(getattr(one, "folder", one))) / "data.json"
     return facts.is_file() and Run(facts.parent).read_json("data.json").get("fingerprint") == data.fingerprint
+
+
+def first_seed(run) -> int | None:
+    """The seed of the (first) run's initial weights; None where there is no run to ask."""
+    one = run[0] if isinstance(run, list | tuple) else run
+    folder = None if isinstance(one, Encoder) else Path(getattr(one, "folder", one))
+    if folder is None or not (folder / "config.toml").is_file():
+        return None
+    seed = Run(folder).config().get("seed", 0)
+    return seed if isinstance(seed, int) else None

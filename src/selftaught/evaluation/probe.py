@@ -59,7 +59,7 @@ def probe(
     Standardisation is that of the probe's training rows (no label needed), the same at every budget.
     """
     found = Probed()
-    scale = measures.Scale.of(features.pool[problem.probe_train])
+    scale = measures.Scale.of(features.pool[problem.scaling])
     for budget, some in draws.items():
         models = fit_few(problem, features.pool, some, scale, random.key(seed, "folds", budget))
         _enter(found, problem, features, models, budget)

@@ -16,6 +16,10 @@ from ..data.labels import Labels, make_labels
 BUDGETS = (1, 2, 5, 10, 25, 50, 100)
 """Labels a class (numbers: labels in all, ten times as many) of a label curve."""
 DRAWS = 10
+SEEDS = 5
+"""Untrained networks: how good their features are differs from draw to draw, and the interval knows it."""
+SCALING = 2_000
+"""Training rows from which mean and deviation of the features are taken, the same rows for every arm."""
 FEW = 100
 """The verdict is given below this many labels a class."""
 HELD_OUT, VALIDATION = 0.2, 0.2
@@ -50,12 +54,11 @@ class Problem:
         """Places of all labelled pool rows: what "all" labels means once the strength is chosen."""
         return np.sort(np.concatenate([self.probe_train, self.probe_validation]))
 
-    def smallest_class(self) -> int:
-        """Labels of the smallest class among the probe's training rows (numbers: a tenth of the rows)."""
-        if self.classes is None:
-            return len(self.probe_train) // 10
-        count = np.bincount(self.labels.values[self.probe_train])
-        return int(count[count > 0].min())
+    @property
+    def scaling(self) -> np.ndarray:
+        """Places of the pool rows that standardise the features: no label is needed for it."""
+        order = random.permutation(random.key("scaling"), len(self.probe_train)).numpy()
+        return np.sort(self.probe_train[order[:SCALING]])
 
     def usual_class(self) -> int:
         """Labels of the median class: a curve goes on where a few classes are scarce."""

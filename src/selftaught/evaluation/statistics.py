@@ -69,17 +69,15 @@ class Scores:
         return float(self.numerator.mean((0, 1)).sum() / self.denominator.sum())
 
     def minus(self, other: Scores) -> Scores:
-        """Paired differences: same items, same draws; seeds in pairs where both have as many, else against their mean."""
-        if (
-            not np.array_equal(self.denominator, other.denominator)
-            or self.numerator.shape[1] != other.numerator.shape[1]
-        ):
+        """Paired differences: same items, same draws; seeds in pairs where both have as many, one against each of several, else
+        against their mean."""
+        ours, theirs = self.numerator, other.numerator
+        if not np.array_equal(self.denominator, other.denominator) or ours.shape[1] != theirs.shape[1]:
             raise ValueError("scores of other items or draws are no pairs")
-        theirs = other.numerator
-        if len(theirs) != len(self.numerator):
+        if len(ours) != len(theirs) and len(ours) > 1:
             theirs = theirs.mean(0, keepdims=True)
         both = (self.range[0] - self.range[1], self.range[1] - self.range[0]) if self.range else None
-        return Scores(self.numerator - theirs, self.denominator, both)
+        return Scores(ours - theirs, self.denominator, both)
 
     def items(self, keep: np.ndarray) -> Scores:
         """The scores of some items (index or bool)."""

@@ -4,8 +4,9 @@ Paper: Caron et al., "Unsupervised Learning of Visual Features by Contrasting Cl
 (arXiv:2006.09882); objective: equations 1 and 2, Sinkhorn assignments: section 3.1, multi-crop: section 3.2.
 
 When it works: photographs with one main subject, where a small crop still tells what it is; data that fall into groups.
-When it fails: very small pictures (nothing is left of a crop of a crop); far more prototypes than rows in a batch, so that an even
-assignment means nothing; strongly unequal groups, which the even assignment cuts to pieces.
+When it fails: short runs (the first epochs give little beyond the untrained network); very small pictures (nothing is left of a
+crop of a crop); far more prototypes than rows in a batch, so that an even assignment means nothing; strongly unequal groups, which the
+even assignment cuts to pieces.
 What to watch: `perplexity`, the number of prototypes that the batch's assignments use; near 1 the codes have collapsed.
 
 Cost: as SimCLR for the two large crops; a small crop of half the side costs a quarter of one.  Rows of the batch meet in the
