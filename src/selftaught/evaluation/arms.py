@@ -56,7 +56,9 @@ def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_s
     main: Layer = "last" if layer == "all" else layer
     problem, seed = work.problem, work.seed
     arms: Arms = {}
-    arms["pretrained", main] = _seeded(work, "pretrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(encoders)), len(encoders))
+    arms["pretrained", main] = _seeded(
+        work, "pretrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(encoders)), len(encoders)
+    )
     work.views["pretrained"] = diagnose.views(encoders[0], problem.test, seed=seed, device=work.device)
     if layer == "all":
         for k, features in enumerate(_stages(work, encoders[0])):
@@ -64,9 +66,13 @@ def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_s
                 problem, features, work.verdict_draws(), full=work.at == "all", extra=False, seed=seed
             )
     if "untrained" in controls:
-        fresh = [control.untrained(encoders[0], problem.pool, key) for key in control.untrained_keys(seed, seeds, first_seed)]
+        fresh = [
+            control.untrained(encoders[0], problem.pool, key) for key in control.untrained_keys(seed, seeds, first_seed)
+        ]
         work.views["untrained"] = diagnose.views(fresh[0], problem.test, seed=seed, device=work.device)
-        arms["untrained", main] = _seeded(work, "untrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(fresh)), seeds)
+        arms["untrained", main] = _seeded(
+            work, "untrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(fresh)), seeds
+        )
     if "raw" in controls:
         arms["raw", "last"] = _seeded(work, "raw", iter([Features(raw(problem.pool), raw(problem.test))]), 1)
     if "blind" in controls:

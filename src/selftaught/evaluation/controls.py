@@ -29,7 +29,7 @@ SCRATCH_ROWS = 2_000
 
 
 def untrained(encoder: Encoder, data, key: int) -> Encoder:
-    """A network like `encoder` with fresh parameters drawn from `key`: what `pretrain --steps 0` writes.
+    """A network like `encoder` with fresh parameters drawn from `key`, treated as a pretraining treats it before and after its steps.
 
     As a pretraining does, it may look at rows of `data` without labels: for filters that start from the data and for running
     statistics.  Where a network has nothing to draw (a closed-form map gives the same output for every row before its fit), the
