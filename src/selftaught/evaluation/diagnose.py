@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .. import measures
-from ..core import Draw, Encoder, Facts, clean
+from ..core import Draw, Encoder, clean
 from .probe import Features
 
 ROWS = 2_048
@@ -52,7 +52,7 @@ def views(encoder: Encoder, data, *, seed: int = 0, device: str = "cpu") -> dict
     if "augment" not in modality.offers or len(data) < 2:
         return {}
     rows = np.arange(min(len(data), VIEW_ROWS))
-    change = modality.augment(Facts(rows=len(data), modality=modality, device=device))
+    change = modality.augment(None)  # whole-size views: an encoder may take no other
     ids = torch.from_numpy(data.ids[rows]).to(device)
     first, second = (
         clean(encoder.to(device), change(data.fetch(rows).to(device), Draw(ids, seed, 0, view, 1.0))).cpu()

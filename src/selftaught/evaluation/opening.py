@@ -41,7 +41,7 @@ def pretrained_on(run, data) -> bool:
 def first_seed(run) -> int | None:
     """The seed of the (first) run's initial weights; None where there is no run to ask."""
     one = run[0] if isinstance(run, list | tuple) else run
-    folder = None if isinstance(one, Encoder) else Path(getattr(one, "folder", one))
+    folder = None if isinstance(one, Encoder) else Path(str(getattr(one, "folder", one)))
     if folder is None or not (folder / "config.toml").is_file():
         return None
     seed = Run(folder).config().get("seed", 0)
