@@ -56,7 +56,6 @@ def words(facts: dict) -> str:
     lines.append(f"  broken rows: {facts['rejected']}" + (f" ({kinds})" if kinds else ""))
     if facts["duplicates"]:
         lines.append(f"  duplicates: {facts['duplicates']['exact']} exact, {facts['duplicates']['near']} near")
-    lines += [f"  {note}" for note in facts.get("notes", []) if note]
     if facts["suggestion"]:
         lines.append(
             f"\ntry:  {facts['suggestion']['command']}\n      about {_time(facts['suggestion']['seconds'])} on this machine"

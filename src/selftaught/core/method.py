@@ -191,7 +191,7 @@ class ClosedForm:
         module.adopt(cls)
 
     def prepare(self, facts: Facts, seed: int) -> Self:
-        """Fixes what depends on the data and the budget.  Called once, before fit."""
+        """Fixes what depends on the data and the budget.  Called once, before fit.  May set `core_seconds`, an estimate."""
         raise NotImplementedError
 
     def fit(self, data, state: dict[str, Tensor] | None) -> Iterator[tuple[dict[str, Tensor], float]]:

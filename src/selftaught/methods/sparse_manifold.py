@@ -65,7 +65,7 @@ class SparseManifold(ClosedForm):
         if preset == "auto":
             budget = 60 * (4 if facts.minutes is None else facts.minutes) * torch.get_num_threads()
             preset = [p for p in PRESETS if p == "quick" or self.seconds(p) <= budget][-1]
-        self.plans = self.rule(preset)
+        self.plans, self.core_seconds = self.rule(preset), self.seconds(preset)
         if any(p.atoms % 32 or p.atoms < p.skip + p.width for p in self.plans):
             raise RequestError(f"atoms = {self.atoms} is not accepted.", "Give a multiple of 32 from 288 on.")
         if not all(p.positions(self.size, 1) for p in self.plans):

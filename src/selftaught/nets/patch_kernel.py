@@ -90,7 +90,7 @@ def _unfold(image, patch, stride, out):
             row += 1
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def unit_rows(z, floor):
     """L2-normalises the rows of z (P, K) float32 in place; rows with a squared norm up to `floor` become zero."""
     for r in range(z.shape[0]):
@@ -162,7 +162,7 @@ def _sum_rows(embedding, found, n, narrow, total):
             total[e] += narrow[e]
 
 
-@njit(nogil=True, cache=True, fastmath=True)
+@njit(nogil=True, cache=True)
 def _add_codes(cosines, threshold, embedding, cell, out):
     """Adds each patch's unit embedding to its cell: cosines (P, A), cell (P,) rows of out (cells, E)."""
     rows, size = cosines.shape

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+
+import torch
 
 from .. import methods
 from ..core import ClosedForm, Facts, Method
@@ -28,12 +31,12 @@ def suggest(data, spec: str) -> dict:
 
 def _timed(method: ClosedForm, data, facts: Facts) -> float:
     """Seconds of the whole fit: the method's own estimate where it gives one, else a trial on a few rows, scaled up."""
-    own = getattr(method, "seconds", None)
-    if own is not None:
-        return float(own(facts))
+    estimate = getattr(method.prepare(facts, 0), "core_seconds", None)
+    if estimate is not None:
+        return float(estimate) / torch.get_num_threads()
     few = data.subset(range(min(TRIAL, len(data))))
     start = time.perf_counter()
-    method.prepare(Facts(**{**vars(facts), "rows": len(few)}), 0)
+    method.prepare(dataclasses.replace(facts, rows=len(few)), 0)
     for _ in method.fit(few, None):
         continue
     return (time.perf_counter() - start) * max(1.0, len(data) / len(few))

@@ -17,14 +17,14 @@ import numba
 import numpy as np
 import torch
 
-# The order of sums may change (that is what vectorising is); infinities and NaN keep their meaning.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 _WORTH_A_THREAD = 1 << 17  # elements of output below which handing work to another thread costs more than it saves
 
 
 def compiled(function: Callable) -> Callable:
     """`function` compiled without the interpreter's lock; kept on disk where any cache folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+    # No fastmath: what it allows depends on inlining, and that on whether a callee came from the disk cache, so that a first
+    # run and its resumption would differ in the last bit.
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # numba found no folder to write to: compile anew in each process
