@@ -26,12 +26,15 @@ class Arguments(Common):
 
 
 def run(argv: list[str]) -> None:
+    import torch
+
     from .. import modalities, train
     from ..evaluation import evaluate
     from ..report import report
 
     arguments = parse(Arguments, argv, "demo", DESCRIPTION)
     ears = listener(quiet=arguments.quiet)
+    torch.set_num_threads(1)  # pictures of 8 x 8: a second thread waits more than it works
     began = time.perf_counter()
     try:
         done = train.pretrain(
