@@ -168,7 +168,7 @@ def lightly_cell(which: str, minutes: float, data) -> dict:
         )
     extra = ["--net", "resnet18", "--batch", "512", "--temperature", "0.5", "--crop", "32"]
     if which == "ours":
-        extra = ["--net", "ours", "--batch", "256", "--temperature", "0.2", "--crop", "24"]
+        extra = ["--net", "ours", "--batch", "256", "--temperature", "0.1", "--crop", "24"]
     with tempfile.TemporaryDirectory() as place:
         for split in data:
             np.save(f"{place}/{split}_x.npy", data[split][0])

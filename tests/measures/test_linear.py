@@ -8,6 +8,7 @@ from selftaught import measures
 from selftaught.core import random
 from selftaught.measures import linear
 from selftaught.measures.logistic import Problems, solve
+from selftaught.measures.ridge import ridge
 
 
 def noise(rows: int, width: int, key: int = 0) -> np.ndarray:
@@ -129,7 +130,7 @@ def test_folds_keep_classes_in_proportion_and_groups_together():
 @pytest.mark.parametrize(("rows", "width"), [(40, 8), (20, 50)])
 def test_ridge_equals_scikit_learn(rows, width):
     x, y = noise(rows, width), noise(rows, 1, 5)[:, 0] + 4
-    weights, intercepts = linear.ridge(x, y, [0.1, 10.0])
+    weights, intercepts = ridge(x, y, [0.1, 10.0])
     for weight, intercept, c in zip(weights, intercepts, [0.1, 10.0], strict=True):
         reference = Ridge(alpha=1 / c).fit(x, y)
         np.testing.assert_allclose(weight, reference.coef_, atol=1e-8)
@@ -152,3 +153,31 @@ def test_dead_dimensions_get_no_weight():
     model = measures.fit(x[:40], y[:40], x[40:], y[40:], classes=2)
     assert np.all(model.weight[3] == 0)
     assert np.isfinite(model.outputs(x)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_draws_solved_together_equal_scikit_learns_way(classes, monkeypatch):
+    """The same draws by the batched solver and, above `SMALL` rows, by scikit-learn: one read-out."""
+    x, y = planted(200, 15, classes, gap=0.4)
+    draws = [np.sort(random.permutation(k, 200).numpy()[:80]) for k in range(3)]
+    settings = {"classes": classes, "scale": measures.Scale.of(x), "key": 4, "grid": (1e-3, 1e-2, 1e-1)}
+    together = measures.fit_draws(x, y, draws, **settings)
+    monkeypatch.setattr(linear, "SMALL", 10)
+    alone = measures.fit_draws(x, y, draws, **settings)
+    for a, b in zip(together, alone, strict=True):
+        assert a.strength == b.strength
+        np.testing.assert_allclose(
+            measures.probabilities(a.outputs(x)), measures.probabilities(b.outputs(x)), atol=1e-2
+        )
+
+
+def test_folds_of_one_class_are_lived_with():
+    """Whole groups in a fold may leave one class to train on: nothing is learned there, and nothing breaks."""
+    x, y = planted(60, 8, 2)
+    groups = y.copy()  # each group is a class
+    for small in (True, False):
+        draw = np.arange(20) if small else np.arange(60)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(linear, "SMALL", 30)
+            (model,) = measures.fit_draws(x, y, [draw], classes=2, scale=measures.Scale.of(x), key=0, groups=groups)
+        assert np.isfinite(model.outputs(x)).all()

@@ -1,20 +1,24 @@
 """Multinomial logistic regression for many small problems at once: the solver of the linear probe.
 
-scikit-learn solves one problem a call; a label curve asks for draws x folds x strengths of them, thousands in all, and
-is more than five times slower that way (benchmarks/probe_speed.py).  The objective is scikit-learn's,
+scikit-learn solves one problem a call; a label curve asks for draws x folds x strengths of them, thousands in all, most of them
+of a few dozen rows, where the call costs more than the work (benchmarks/probe_speed.py).  The objective is scikit-learn's,
 C sum_i w_i cross-entropy_i + |W|^2 / 2 with an intercept that is not penalised (symmetric softmax for two classes too).
 
 Legend: P problems that have their own rows, F weightings of the same rows (folds), N rows, R width, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .softmax import ABSENT
+
 HISTORY = 10
+ROTATED = 1024  # widths up to here are turned into principal axes, where the preconditioner is exact
 
 
 @dataclass
@@ -33,11 +37,11 @@ class Problems:
         self.absent = (self.weight @ one_hot == 0)[:, :, None]  # (P, F, 1, K)
 
     def logits(self, theta: Tensor) -> Tensor:
-        """(P, F, N, K) of theta (P, F, R + 1, K); absent classes at -1e4."""
+        """(P, F, N, K) of theta (P, F, R + 1, K); absent classes at ABSENT."""
         p, f, _, k = theta.shape
         flat = theta[:, :, :-1].permute(0, 2, 1, 3).reshape(p, -1, f * k)
         out = torch.bmm(self.x, flat).view(p, -1, f, k).transpose(1, 2) + theta[:, :, -1:]
-        return out.masked_fill(self.absent, -1e4)
+        return out.masked_fill(self.absent, ABSENT)
 
     def value_and_gradient(self, theta: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
         """(P, F) and theta's shape: weighted mean cross-entropy + ridge |W|^2 / 2, ridge = 1 / (C sum of weights)."""
@@ -154,3 +158,64 @@ def _descend(problems: Problems, strength: Tensor, start: Tensor | None, toleran
         memory.add(trial - theta, new_gradient - gradient)
         theta, value, gradient = trial, new_value, new_gradient
     return theta
+
+
+def choose_together(
+    x: np.ndarray,
+    y: np.ndarray,
+    fold: np.ndarray,
+    classes: int,
+    grid: Sequence[float],
+    *,
+    default: float,
+    tolerance: float,
+) -> np.ndarray:
+    """(P,) the strength of each problem by cross-validation, `default` where there is one fold.  x (P, n, D), y and fold (P, n)."""
+    count = int(fold.max()) + 1
+    if count < 2:
+        return np.full(len(x), default)
+    rows, _ = principal(torch.from_numpy(x))
+    held = torch.from_numpy(fold)[:, None] == torch.arange(count)[:, None]
+    problems = Problems(rows, torch.from_numpy(y).long(), (~held).float(), classes)
+    # Rows whose class is in no other fold say nothing about the strength.
+    target = problems.y[:, None, :, None].expand(*held.shape, 1)
+    judged = held & ~problems.absent.expand(-1, -1, held.shape[2], -1).gather(3, target)[..., 0]
+    theta, losses = None, []
+    for strength in grid:
+        theta = solve(problems, torch.full(held.shape[:2], strength), theta, tolerance=tolerance)
+        log_p = torch.log_softmax(problems.logits(theta), -1).gather(3, target)[..., 0]
+        losses.append(-(log_p * judged).sum((1, 2)).numpy())
+        if len(losses) > 2 and ((losses[-1] > losses[-2]) & (losses[-2] > losses[-3])).all():
+            break
+    return np.asarray(grid)[np.argmin(losses, axis=0)]
+
+
+def solve_together(
+    x: np.ndarray, y: np.ndarray, strength: np.ndarray, classes: int, *, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P, D, K) and (P, K): fits of x (P, n, D) at one strength a problem."""
+    rows, back = principal(torch.from_numpy(x))
+    problems = Problems(rows, torch.from_numpy(y).long(), torch.ones(len(x), 1, x.shape[1]), classes)
+    theta = solve(problems, torch.from_numpy(strength)[:, None], tolerance=tolerance)[:, 0].double()
+    # A class without rows is predicted never: its intercept says so.
+    intercept = theta[:, -1].masked_fill(problems.absent[:, 0, 0], ABSENT)
+    return (back.double() @ theta[:, :-1]).numpy(), intercept.numpy()
+
+
+def principal(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (P, n, r) in their principal axes and the way back (P, D, r): the penalised problem is the same there.
+
+    With fewer rows than dimensions r = n, which is all the space that a penalised fit can use.
+    """
+    p, n, d = x.shape
+    if n <= d:
+        values, vectors = torch.linalg.eigh((x @ x.transpose(1, 2)).double())
+        root = values.clamp_min(0).sqrt()
+        keep = values > 1e-6 * values[:, -1:]
+        inverse = torch.where(keep, 1 / root.where(keep, torch.ones_like(root)), 0.0)
+        rows = vectors * torch.where(keep, root, 0.0)[:, None]
+        return rows.float(), (x.double().transpose(1, 2) @ vectors * inverse[:, None]).float()
+    if d > ROTATED:
+        return x, torch.eye(d).expand(p, -1, -1)
+    _, vectors = torch.linalg.eigh((x.transpose(1, 2) @ x).double())
+    return x @ vectors.float(), vectors.float()
