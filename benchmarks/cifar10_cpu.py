@@ -213,7 +213,7 @@ def main() -> None:
         if not results.has(f"lightly {args.lightly}"):
             results.put(f"lightly {args.lightly}", **lightly_cell(args.lightly, args.minutes, data))
         return
-    marks = sorted({m for m in (1, 2, 4, 6, 8) if m < args.minutes} | {args.minutes})
+    marks = sorted({m for m in (2, 5, 10, 15) if m < args.minutes} | {args.minutes})
     for method in args.methods.split(","):
         if method == "baselines":
             if not results.has(method):

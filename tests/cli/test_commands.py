@@ -10,28 +10,7 @@ import pytest
 from selftaught import cli
 from selftaught.cli import main
 
-TINY = [
-    "--method", "simclr", "--set", "encoder_options.widths=[8]", "--set", "encoder_options.blocks=[1]",
-    "--set", "encoder_options.strides=[2]", "--set", "encoder_options.stem=8", "--set", "recipe.batch=64",
-]  # fmt: skip
-
-
-def run(capsys, *words: str):
-    code = main(list(words))
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-def asked(capsys, *words: str) -> tuple[int, dict]:
-    code, out, _ = run(capsys, *words, "--json")
-    return code, json.loads(out)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["pretrain", "digits", *TINY, "--steps", "3", "--out", str(folder), "-q"]) == 0
-    return folder
+from .shell import TINY, asked, run
 
 
 def test_pretrain_prints_the_promised_keys(tmp_path, capsys):

@@ -26,7 +26,10 @@ class Arguments(Common):
     batch: int = 256
     overwrite: bool = False
     device: str = "auto"
+    column: str | None = None
+    """The column that holds the data, where the guess is wrong."""
     max_bad: float = 0.01
+    """Share of rows that may be broken before it is an error."""
 
 
 def run(argv: list[str]) -> None:
@@ -45,7 +48,11 @@ def run(argv: list[str]) -> None:
     folder = store.find(arguments.run)
     try:
         data = modalities.open_data(
-            arguments.data, modality=modalities.load(folder), max_bad=arguments.max_bad, say=ears.say
+            arguments.data,
+            modality=modalities.load(folder),
+            column=arguments.column,
+            max_bad=arguments.max_bad,
+            say=ears.say,
         )
         done = embed_to(
             arguments.out, store.load_encoder(folder), data, shard=_shard(arguments.shard), batch=arguments.batch,

@@ -35,7 +35,7 @@ class Arguments(Common):
     """Labels a class of the label curve."""
     draws: int = 10
     """Few-label draws, the same for every arm."""
-    seeds: int = 3
+    seeds: int = 5
     """Untrained networks that are drawn."""
     seed: int = 0
     controls: tuple[str, ...] = ()
@@ -44,6 +44,10 @@ class Arguments(Common):
     """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
     pretraining: str | None = None
     """What RUN was pretrained on, where that is other data: searched for copies of test rows."""
+    column: str | None = None
+    """The column that holds the data, where the guess is wrong."""
+    max_bad: float = 0.01
+    """Share of rows that may be broken before it is an error."""
     device: str = "auto"
     out: str | None = None
     """Where to write the result (default: evaluation.json in the run's folder)."""
@@ -62,7 +66,7 @@ def run(argv: list[str]) -> None:
             runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
             draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
             shelf={name: _shelf(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
-            device=arguments.device, listener=ears, **options,
+            column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears, **options,
         )  # fmt: skip
     finally:
         ears.finish()

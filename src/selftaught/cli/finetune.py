@@ -30,9 +30,13 @@ class Arguments(Common):
     """Use a class-balanced draw of so many."""
     epochs: int | None = None
     seed: int = 0
+    column: str | None = None
+    """The column that holds the data, where the guess is wrong."""
+    max_bad: float = 0.01
+    """Share of rows that may be broken before it is an error."""
     device: str = "auto"
     out: str | None = None
-    """Where the model folder goes (default: RUN-TASK)."""
+    """Where the model folder goes (default: RUN-model)."""
 
 
 def run(argv: list[str]) -> None:
@@ -52,12 +56,23 @@ def run(argv: list[str]) -> None:
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
             mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
             plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
-            device=arguments.device, listener=ears,
+            column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
         )  # fmt: skip
     finally:
         ears.finish()
     result = done.result
+    emit(result, arguments.json, _words(result))
+
+
+def _words(result: dict) -> str:
+    """The test score first, then what it stands on."""
+    test, rows = result["test"], result["rows"]
     lines = [
-        f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}" for name, value in result.items()
+        f"{result['task']} ({result['mode']}): {result['metric']} {test[result['metric']]:.3f} [{test['low']:.3f}, {test['high']:.3f}] on {rows['test']} test rows",
+        f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
-    emit(result, arguments.json, "\n".join([*lines, f"next: selftaught predict {result['model']} DATA"]))
+    lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    if "calibration" in result:
+        error = result["calibration"]
+        lines.append(f"calibration error of the confidences: {error['before']:.3f} before, {error['after']:.3f} after")
+    return "\n".join([*lines, f"model: {result['model']}", f"next: selftaught predict {result['model']} DATA"])

@@ -46,5 +46,7 @@ def _fail(error: SelftaughtError, as_json: bool, verbose: bool) -> int:
 
 
 def emit(result: dict | list, as_json: bool, text: str) -> None:
-    """The result on stdout: JSON alone, or `text` for people."""
+    """The result on stdout: JSON alone, or `text` for people.  Under torchrun rank 0 alone prints."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     print(json.dumps(result, allow_nan=False, default=str) if as_json else text)

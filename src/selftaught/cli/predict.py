@@ -22,6 +22,10 @@ class Arguments(Common):
     probabilities: bool = False
     """A column for each class."""
     batch: int = 256
+    column: str | None = None
+    """The column that holds the data, where the guess is wrong."""
+    max_bad: float = 1.0
+    """Share of rows that may be broken before it is an error; they get no prediction and are counted."""
     device: str = "auto"
 
 
@@ -40,6 +44,8 @@ def run(argv: list[str]) -> None:
             arguments.data,
             batch=arguments.batch,
             device=arguments.device,
+            column=arguments.column,
+            max_bad=arguments.max_bad,
             probabilities=arguments.probabilities,
             listener=ears,
         )
@@ -47,11 +53,10 @@ def run(argv: list[str]) -> None:
         ears.finish()
     if arguments.out:
         write(table, Path(arguments.out))
-        emit(
-            {"rows": table.num_rows, "out": arguments.out},
-            arguments.json,
-            f"{table.num_rows} predictions in {arguments.out}",
-        )
+        rejected = int(table.schema.metadata[b"rejected"])
+        more = f"; {rejected} rows could not be read" if rejected else ""
+        result = {"rows": table.num_rows, "rejected": rejected, "out": arguments.out}
+        emit(result, arguments.json, f"{table.num_rows} predictions in {arguments.out}{more}")
         return
     rows = table.to_pylist()
     lines = [

@@ -57,11 +57,12 @@ class Finetuned:
 def finetune(
     run, data, *, labels: str | np.ndarray | Sequence | None = None, test=None, task: str | None = None, mode: Mode = "full",
     group: str | None = None, labels_per_class: int | None = None, plan: Plan | None = None, out: str | Path | None = None,
-    seed: int = 0, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
+    seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu",
+    listener: Listener | None = None,
 ) -> Finetuned:  # fmt: skip
     """Adapts a pretrained encoder to a task with the labels of `data`, and scores it once on the test rows.
 
-    run, data, test, labels, group as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
+    run, data, test, labels, group, column, max_bad as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
     chosen on validation), "full" trains every parameter with layer-wise rates, "lora" low-rank adapters.
     labels_per_class: a class-balanced draw of so many (numbers: so many rows); plan: epochs, rates and the rest of training.
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
@@ -73,7 +74,8 @@ def finetune(
         tasks.find(task)().head(1)  # says why it cannot be
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    data, test = open_dataset(data, modality, listener), open_dataset(test, modality, listener)
+    opened = {"column": column, "max_bad": max_bad}
+    data, test = (open_dataset(d, modality, listener, **opened) for d in (data, test))
     problem = prepare(
         data,
         labels=labels,

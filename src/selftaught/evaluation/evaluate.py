@@ -27,7 +27,8 @@ def evaluate(
     run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str = "last",
     budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = SEEDS, seed: int = 0, group: str | None = None,
     task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder] | None = None,
-    pretraining=None, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
+    pretraining=None, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu",
+    listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Sets a pretrained encoder beside fixed controls on the same rows; returns what `selftaught evaluate --json` prints.
 
@@ -37,13 +38,15 @@ def evaluate(
     layer: "last", a stage's number, or "all" (each stage probed too; the verdict stays with the last).
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
     controls: of blind, raw, untrained, scratch; shelf: {name: encoder} off the shelf, shown beside them.
+    column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
     pretraining: what the encoder was pretrained on, where that is other data: searched for copies of test rows.
     Raises RequestError, DataError or ModelError.  Cost: one pass of each network over the labelled rows, and the probes.
     """
     listener = listener or Listener()
     _check_options(controls, draws, seeds)
     encoders, modality = open_encoders(run)
-    data, test = open_dataset(data, modality, listener), open_dataset(test, modality, listener)
+    opened = {"column": column, "max_bad": max_bad}
+    data, test = (open_dataset(d, modality, listener, **opened) for d in (data, test))
     problem = prepare(
         data,
         labels=labels,
@@ -59,7 +62,7 @@ def evaluate(
         listener.say(note)
     work = Work(problem, few_label_draws(problem, curve_budgets, draws, seed), at, seed, batch, str(device_of(device)), listener)  # fmt: skip
     arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run))
-    before = open_dataset(pretraining, modality, listener)
+    before = open_dataset(pretraining, modality, listener, max_bad=1.0)
     leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
     return result(work, arms, leaks)
 

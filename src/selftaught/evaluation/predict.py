@@ -58,26 +58,29 @@ def load_model(folder: str | Path) -> Finetuned:
 
 def predict(
     model: str | Path | Finetuned, data, *, batch: int = 256, device: str | None = "cpu", probabilities: bool = False,
-    listener: Listener | None = None,
+    column: str | None = None, max_bad: float = 1.0, listener: Listener | None = None,
 ) -> pa.Table:  # fmt: skip
     """A table of row (int64 id), name, label and confidence, one line a row of `data`.
 
     Classes: label is the class's name, confidence its probability after temperature scaling; `probabilities` adds a column
-    "p:CLASS" for each.  Numbers: label is float64 and confidence null.  Raises ModelError or DataError.
+    "p:CLASS" for each.  Numbers: label is float64 and confidence null.  Rows that cannot be read have no line: they are said, and
+    counted in the table's metadata ("rejected"); `max_bad` bounds their share.  Raises ModelError or DataError.
     """
     import pyarrow as pa
 
     found = model if isinstance(model, Finetuned) else load_model(model)
     listener, where = listener or Listener(), device_of(device)
-    rows = open_dataset(data, found.modality, listener)
+    rows = open_dataset(data, found.modality, listener, column=column, max_bad=max_bad)
     out = outputs(found.model.to(where), rows, np.arange(len(rows)), device=where, batch=batch)
     guesses = found.task.predict(out)
     table = {"row": pa.array(rows.ids), "name": pa.array(rows.names(np.arange(len(rows))), pa.string())}
+    about = {"rejected": str(len(getattr(rows, "rejected", ())))}
     if found.task.wants == "number":
-        return pa.table({**table, "label": pa.array(guesses), "confidence": pa.nulls(len(rows), pa.float64())})
+        table |= {"label": pa.array(guesses), "confidence": pa.nulls(len(rows), pa.float64())}
+        return pa.table(table).replace_schema_metadata(about)
     classes = found.task.classes  # type: ignore[attr-defined]
     p = measures.probabilities(out, found.temperature)
     table |= {"label": pa.array([classes[g] for g in guesses], pa.string()), "confidence": pa.array(p.max(1))}
     if probabilities:
         table |= {f"p:{name}": pa.array(p[:, k]) for k, name in enumerate(classes)}
-    return pa.table(table)
+    return pa.table(table).replace_schema_metadata(about)

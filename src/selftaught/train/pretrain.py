@@ -109,6 +109,8 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
             "data.json",
             {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()},
         )
+        if dataset.rejected:
+            dataset.rejected.write(run.folder / "rejected.jsonl")
         if not resume:
             run.write_config(settings.plain())
         run.status("running", step=0)

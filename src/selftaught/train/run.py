@@ -61,9 +61,11 @@ class Run:
             "config.toml",
             "metrics.jsonl",
             "status.json",
+            "result.json",
             "rejected.jsonl",
             "log.txt",
             "views.png",
+            "evaluation.json",
             "report.html",
         ):
             (self.folder / name).unlink(missing_ok=True)
