@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -272,3 +274,20 @@ def test_a_cut_or_changed_file_is_refused_or_still_a_file(small_file, data):
         return
     assert len(broken) == len(raw)
     assert sum(t.numel() for t in got.values()) == sum(t.numel() for t in tensors.values())
+
+
+@pytest.mark.parametrize(
+    "kind", ["patch-code", "resnet-small", "resnet", "vit", "text-transformer", "series-conv", "series-transformer"]
+)
+def test_a_blueprint_has_the_shapes_of_the_network_and_imports_no_compiler(kind):
+    """In a process of its own: torch's compiler takes as long to import as torch."""
+    code = (
+        "import sys; from selftaught import nets; from selftaught.nets.blank import blank\n"
+        f"with blank(): drawn = nets.build({kind!r})\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        f"real = nets.build({kind!r})\n"
+        "facts = [{k: (tuple(v.shape), v.dtype) for k, v in net.state_dict().items()} for net in (drawn, real)]\n"
+        "assert facts[0] == facts[1], facts"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -47,7 +47,8 @@ class Positions(nn.Module):
         if kind == "learned":
             self.table = nn.Parameter(0.02 * torch.randn(math.prod(grid), width))
         elif kind == "sincos":
-            self.register_buffer("table", self._waves(self.grid).float(), persistent=False)
+            table = torch.empty(math.prod(grid), width)
+            self.register_buffer("table", table if table.is_meta else self._waves(self.grid).float(), persistent=False)
 
     def _waves(self, extent: tuple[int, ...]) -> Tensor:
         axes = [torch.arange(n, dtype=torch.float64) for n in extent]
