@@ -12,7 +12,6 @@ test pictures.  The pictures are JPEG copies of CIFAR-10: published figures do n
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from record import RESULTS, ROOT, Results, shared
+from record import RESULTS, ROOT, Results, peak_mb, shared
 
 GRADIENT = ("simclr", "byol", "swav", "mae", "rotation")
 
@@ -132,13 +131,12 @@ def closed_form_child(preset: str) -> None:
         bank, test = (embed(encoder, open_data(data[split][0])) for split in ("train", "test"))
         seconds, used = time.perf_counter() - start, time.process_time() - cpu
     score = knn(bank, data["train"][1], test, data["test"][1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {
         "knn": score,
         "fit_seconds": fitted,
         "seconds": seconds,
         "cpu_seconds": used,
-        "peak_mb": peak,
+        "peak_mb": round(peak_mb()),
         "dimensions": bank.shape[1],
     }
     print(json.dumps(figures))

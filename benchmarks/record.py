@@ -31,6 +31,12 @@ def machine() -> dict:
     return {k: facts[k] for k in ("chip", "cores", "threads", "torch", "python", "platform", "gpu")}
 
 
+def peak_mb() -> float:
+    """The most memory this process has held; ru_maxrss would count the process that started it too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
 class Results:
     """A JSON file of cells, written after each, so that a benchmark that is cut off goes on where it stood."""
 

@@ -9,7 +9,6 @@ optimiser on views made beforehand, no loop around them; `lightly`: its SimCLR v
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from record import ROOT, Results
+from record import ROOT, Results, peak_mb
 
 NETS = {"resnet-small": ("ours", 256, 24, 20), "resnet18": ("resnet18", 64, 32, 8)}  # peer's name, batch, crop, steps
 SKIP = 3
@@ -104,11 +103,7 @@ def main() -> None:
     if args.child:
         _, batch, _, steps = NETS[args.net]
         times = {"ours": ours, "bare": bare}[args.child](args.net, batch, steps)
-        print(
-            json.dumps(
-                {"seconds": times, "batch": batch, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-            )
-        )
+        print(json.dumps({"seconds": times, "batch": batch, "peak_mb": round(peak_mb())}))
         return
     results = Results("throughput", repeats=args.repeats, skipped_steps=SKIP)
     for net, (peer, batch, crop, steps) in NETS.items():
