@@ -46,6 +46,7 @@ def table() -> str:
         ("cifar10_cpu", _cifar),
         ("throughput", _throughput),
         ("kill", _kill),
+        ("duplicates", _duplicates),
         ("verdict_calibration", _calibration),
     ):
         if name in found:
@@ -62,10 +63,12 @@ def _where(cell: dict) -> str:
 
 
 def _demo(found: dict):
-    for cell in found["cells"].values():
-        d = cell["difference"]
-        text = f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] over {d['b']}: {cell['verdict']}; {cell['seconds']:.0f} s"
-        yield "`selftaught demo`: digits, 5 labels a class, linear probe, 10 draws", text, _where(cell)
+    cells = list(found["cells"].values())
+    gains = "; ".join("{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**c["difference"]) for c in cells)
+    seconds = f"{min(c['seconds'] for c in cells):.0f} to {max(c['seconds'] for c in cells):.0f} s"
+    answers, controls = {c["verdict"] for c in cells}, {c["difference"]["b"] for c in cells}
+    text = f"{gains} over {', '.join(sorted(controls))} ({len(cells)} seeds): {', '.join(sorted(answers))}; {seconds}"
+    yield "`selftaught demo`: digits, 5 labels a class, linear probe, 10 draws", text, _where(cells[0])
 
 
 def _cifar(found: dict):
@@ -100,6 +103,22 @@ def _kill(found: dict):
         f"{kills} kills ({inside} inside a save), {equal} of {len(cells)} methods byte-equal",
         _where(next(iter(cells.values()))),
     )
+
+
+def _duplicates(found: dict):
+    planted = [c for name, c in found["cells"].items() if name.startswith("planted")]
+    if planted:
+        least = {kind: min(c["found"][kind] for c in planted) for kind in planted[0]["found"]}
+        alarms = max(c["false_alarms"] for c in planted)
+        text = ", ".join(f"{kind} {share:.1%}" for kind, share in least.items()) + f"; false alarms {alarms:.1%}"
+        yield f"planted copies found, the worst of {len(planted)} sets", text, _where(planted[0])
+    if "CIFAR-10" in found["cells"]:
+        c = found["cells"]["CIFAR-10"]
+        text = (
+            f"{c['exact']} exact, {c['near']} near of {c['test_rows']}; "
+            f"kNN {c['knn']:.4f}, without them {c['knn_without']:.4f}, on them {c['knn_of_copies']:.4f}"
+        )
+        yield "CIFAR-10 test pictures with a copy among the training pictures", text, _where(c)
 
 
 def _calibration(found: dict):
