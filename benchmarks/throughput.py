@@ -2,8 +2,9 @@
 
     python benchmarks/throughput.py [--repeats 5]        (needs LIGHTLY_PYTHON for lightly's column)
 
-Same encoder, batch, crop and precision.  `ours`: the product's own loop, seconds between steps from its metrics; `bare`: forward, backward and
-optimiser on views made beforehand, no loop around them; `lightly`: its SimCLR views, loader with two workers, head and loss.  The first three steps of each are not counted.
+Same encoder, batch, crop (24 pixels) and precision.  `ours`: the product's own loop, seconds between steps from its metrics, of the last part of the
+run, where its crops have grown to 24 pixels; `bare`: forward, backward and optimiser on views of 24 pixels made beforehand, no loop around them;
+`lightly`: its SimCLR views, loader with two workers, head and loss.  The first steps of each are not counted.
 """
 
 import argparse
@@ -19,8 +20,11 @@ from pathlib import Path
 import numpy as np
 from record import ROOT, Results, peak_mb
 
-NETS = {"resnet-small": ("ours", 256, 24, 20), "resnet18": ("resnet18", 64, 32, 8)}  # peer's name, batch, crop, steps
-SKIP = 3
+NETS = {
+    "resnet-small": ("ours", 256, 12),
+    "resnet18": ("resnet18", 64, 8),
+}  # peer's name, batch, steps that are counted
+CROP, SKIP, LATE = 24, 3, 0.6  # from LATE of a run on, crops have their full side
 
 
 def images() -> np.ndarray:
@@ -33,10 +37,11 @@ def ours(net: str, batch: int, steps: int) -> list[float]:
 
     with tempfile.TemporaryDirectory() as place:
         done = train.pretrain(
-            images(), method="simclr", encoder=net, steps=steps, recipe={"batch": batch}, out=Path(place) / "run"
-        )
+            images(), method="simclr", encoder=net, steps=round((steps + SKIP) / (1 - LATE)), recipe={"batch": batch},
+            out=Path(place) / "run",
+        )  # fmt: skip
         seconds = [row["seconds"] for row in done.run.metrics()]
-    return list(np.diff(seconds))
+    return list(np.diff(seconds)[-steps - SKIP :])
 
 
 def bare(net: str, batch: int, steps: int) -> list[float]:
@@ -54,9 +59,10 @@ def bare(net: str, batch: int, steps: int) -> list[float]:
     method = methods.find("simclr")().setup(encoder, facts).to(memory_format=torch.channels_last)
     optimizer = optimizers.make(method, method.defaults(facts))
     specs, index = method.views(facts), torch.arange(batch)
-    made = make_batch(specs, {"one": data.fetch(index)}, index, seed=0, step=0, progress=0.5)
+    made = make_batch(specs, {"one": data.fetch(index)}, index, seed=0, step=0, progress=1.0)
+    assert made.views[0]["pixels"].shape[-1] == CROP
     times = []
-    for _ in range(steps):
+    for _ in range(steps + SKIP):
         start = time.perf_counter()
         method(made)["loss"].backward()
         optimizer.step()
@@ -65,7 +71,7 @@ def bare(net: str, batch: int, steps: int) -> list[float]:
     return times
 
 
-def lightly(net: str, batch: int, crop: int, steps: int) -> dict:
+def lightly(net: str, batch: int, steps: int) -> dict:
     python = os.environ["LIGHTLY_PYTHON"]
     with tempfile.TemporaryDirectory() as place:
         np.save(f"{place}/x.npy", images())
@@ -78,9 +84,9 @@ def lightly(net: str, batch: int, crop: int, steps: int) -> dict:
             "--batch",
             str(batch),
             "--crop",
-            str(crop),
+            str(CROP),
         ]
-        words += ["--images", f"{place}/x.npy", "--steps", str(steps)]
+        words += ["--images", f"{place}/x.npy", "--steps", str(steps + SKIP)]
         done = subprocess.run(
             words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=True
         )
@@ -101,12 +107,12 @@ def main() -> None:
     parser.add_argument("--net", choices=sorted(NETS))
     args = parser.parse_args()
     if args.child:
-        _, batch, _, steps = NETS[args.net]
+        _, batch, steps = NETS[args.net]
         times = {"ours": ours, "bare": bare}[args.child](args.net, batch, steps)
         print(json.dumps({"seconds": times, "batch": batch, "peak_mb": round(peak_mb())}))
         return
     results = Results("throughput", repeats=args.repeats, skipped_steps=SKIP)
-    for net, (peer, batch, crop, steps) in NETS.items():
+    for net, (peer, batch, steps) in NETS.items():
         if results.has(net):
             continue
         rates: dict[str, list[float]] = {"ours": [], "bare": [], "lightly": []}
@@ -115,13 +121,13 @@ def main() -> None:
             for way in rates:
                 if way == "lightly" and "LIGHTLY_PYTHON" not in os.environ:
                     continue
-                found = lightly(peer, batch, crop, steps) if way == "lightly" else child(way, net)
+                found = lightly(peer, batch, steps) if way == "lightly" else child(way, net)
                 rates[way].append(batch / statistics.median(found["seconds"][SKIP:]))
                 peaks[way] = max(peaks.get(way, 0.0), found["peak_mb"])
                 print(net, way, f"{rates[way][-1]:.0f} images/s", flush=True)
         median = {way: statistics.median(values) for way, values in rates.items() if values}
         ratios = {f"ours / {way}": median["ours"] / value for way, value in median.items() if way != "ours"}
-        results.put(net, batch=batch, crop=crop, images_per_second=rates, median=median, ratios=ratios, peak_mb=peaks)
+        results.put(net, batch=batch, crop=CROP, images_per_second=rates, median=median, ratios=ratios, peak_mb=peaks)
         print(net, ratios, flush=True)
 
 

@@ -227,3 +227,46 @@ def test_collapse_is_noticed_by_the_loop(tmp_path, pictures, monkeypatch):
     done = train.pretrain(pictures, method="byol", steps=80, out=tmp_path / "run", **SMALL)
     assert any("collapse" in text for text in done.result["alarms"])
     assert "collapse" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def texts(words: str) -> list[str]:
+    """Sixty texts of the given words in changing order."""
+    some = words.split()
+    return [" ".join(some[(3 * k + j * (1 + k % 4)) % len(some)] for j in range(12)) for k in range(60)]
+
+
+def test_a_run_that_continues_another_reads_with_its_tokenizer(tmp_path):
+    ears = Ears()
+    small = {"width": 16, "depth": 1, "heads": 2}
+    first = train.pretrain(
+        texts("the cat sat on a mat and saw another cat"), method="masked-token", steps=2, out=tmp_path / "first",
+        encoder_options=small,
+    )  # fmt: skip
+    (tmp_path / "more.jsonl").write_text(
+        "".join(f'{{"text": "{t}"}}\n' for t in texts("ships sail far over northern seas"))
+    )
+    second = train.pretrain(
+        tmp_path / "more.jsonl", method="masked-token", steps=0, out=tmp_path / "second", encoder=str(tmp_path / "first"), listener=ears
+    )  # fmt: skip
+    read = [(r.run.encoder / "tokenizer.json").read_bytes() for r in (first, second)]
+    assert read[0] == read[1]
+    assert any("rows are read as" in line for line in ears.said)
+    before, after = first.encoder().state_dict(), second.encoder().state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_data_that_an_encoder_reads_otherwise_are_refused(tmp_path):
+    from selftaught.modalities import open_data
+
+    small = {"width": 16, "depth": 1, "heads": 2}
+    train.pretrain(
+        texts("one two three four five"), method="masked-token", steps=1, out=tmp_path / "run", encoder_options=small
+    )
+    other = open_data(texts("six seven eight nine ten"))
+    keywords = {"method": "masked-token", "steps": 1, "encoder": str(tmp_path / "run")}
+    with pytest.raises(RequestError, match="packed in another way"):
+        train.pretrain(other, out=tmp_path / "a", **keywords)
+    with pytest.raises(RequestError, match="--size"):
+        train.pretrain(texts("six seven"), out=tmp_path / "b", size=64, **keywords)
+    with pytest.raises(RequestError, match="is for text"):
+        train.pretrain(np.zeros((8, 16, 16, 3), np.uint8), out=tmp_path / "c", modality="image", **keywords)

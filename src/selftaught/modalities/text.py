@@ -108,7 +108,7 @@ class Text:
 
     def describe(self) -> str:
         """One line in words."""
-        return f"byte-level BPE of {self.vocabulary} ids trained on this corpus; {self.context} tokens at a time"
+        return f"byte-level BPE of {self.vocabulary} ids; {self.context} tokens at a time"
 
     def decode(self, payload: bytes | str) -> np.ndarray:
         """(L,) ids of one text.  Bad where it is empty, or no UTF-8."""

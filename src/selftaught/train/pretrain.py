@@ -101,7 +101,8 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
     kind = choose_method(settings.method, dataset.modality, listener)
     method = kind.build(settings.options)
     run = _folder(out, settings, kind.name, resume, overwrite)
-    settings = replace(settings, method=kind.name, data=_absolute(settings.data))
+    start = _absolute(settings.encoder) if settings.encoder else None
+    settings = replace(settings, method=kind.name, data=_absolute(settings.data), encoder=start)
     job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume)
     if dist.rank() == 0:
         run.write_json("env.json", environment())
@@ -137,12 +138,36 @@ def join_processes(device: torch.device) -> None:
 
 
 def open_dataset(data, settings: Settings, listener: Listener):
-    """The packed dataset of `data`, whatever it is."""
-    return modalities.open_data(
-        data, modality=settings.modality, column=settings.column, group=settings.group, size=settings.size,
+    """The packed dataset of `data`, whatever it is; as the run read its rows, where the encoder is a run's."""
+    start = modality_of_start(settings, listener)
+    dataset = modalities.open_data(
+        data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size,
         max_bad=settings.max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
+    if start is not None:
+        ours, theirs = (m.config() for m in (dataset.modality, start))
+        if any(ours.get(key) != theirs.get(key) for key in ("name", "tokenizer")):
+            raise RequestError(
+                f"The data were packed in another way than {settings.encoder} reads them ({ours['name']}, {theirs['name']}).",
+                "Give the path of the data, so that they are packed with the encoder's own settings.",
+            )
+    return dataset
+
+
+def modality_of_start(settings: Settings, listener: Listener):
+    """The modality that was saved beside the encoder that a run starts from: its ids and sizes must mean the same; None without one."""
+    if not settings.encoder or not Path(settings.encoder).is_dir():
+        return None
+    found = modalities.load(store.find(settings.encoder))
+    if settings.modality not in (None, found.name):
+        raise RequestError(f"--encoder {settings.encoder} is for {found.name}, not {settings.modality}.")
+    if settings.size is not None:
+        raise RequestError(
+            f"--size is that of the encoder in {settings.encoder}.", "Leave --size out, or begin with a fresh encoder."
+        )
+    listener.say(f"rows are read as {settings.encoder} reads them: {found.describe()}.")
+    return found
 
 
 def _folder(out, settings: Settings, method: str, resume: bool, overwrite: bool) -> Run:
