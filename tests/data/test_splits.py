@@ -6,8 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from selftaught.core import DataError, RequestError
-from selftaught.data import Labels, draws, make_labels, split, units
-from selftaught.data.splits import DEFAULT
+from selftaught.data import Dataset, Labels, draws, make_labels, split, units
+from selftaught.data.splits import DEFAULT, hold_out
+from selftaught.modalities import find
 
 
 def labels_of(codes, classes: int) -> Labels:
@@ -156,3 +157,19 @@ def test_draws_differ_and_keep_to_the_allowed_rows():
         draws(labels, 0, 1)
     with pytest.raises(RequestError, match="holds numbers"):
         draws(make_labels(np.arange(100) / 7, "y"), 5, 1)
+
+
+def test_what_is_held_out_keeps_copies_and_groups_together_and_is_always_the_same():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 255, (100, 8, 8, 3), dtype=np.uint8)
+    rows[50:60] = rows[:10]
+    group = np.arange(100) // 2
+    data = Dataset.from_arrays(rows, find("image")(side=8), columns={"patient": group})
+    kept, held = hold_out(data, 0.3, group="patient")
+    assert sorted([*kept, *held]) == list(range(100))
+    assert 20 <= len(held) <= 40
+    inside = np.isin(np.arange(100), held)
+    assert np.array_equal(inside[50:60], inside[:10])
+    assert all(inside[2 * g] == inside[2 * g + 1] for g in range(50))
+    again = hold_out(Dataset.from_arrays(rows, find("image")(side=8), columns={"patient": group}), 0.3, group="patient")
+    assert np.array_equal(again[1], held)

@@ -62,7 +62,7 @@ def test_the_result_is_the_stable_format(helped):
     assert all(set(r) == keys for r in helped["rows"])
     assert all(r["low"] <= r["mean"] <= r["high"] for r in helped["rows"])
     assert all(set(d) == {"a", "b", "probe", "labels_per_class", "mean", "low", "high"} for d in helped["differences"])
-    assert set(helped["leakage"]) == {"exact", "near", "without"}
+    assert set(helped["leakage"]) == {"exact", "near", "seen_in_pretraining", "without"}
     assert set(helped["verdict"]) == {"answer", "sentence"}
     assert (helped["task"], helped["metric"]) == ("classify", "accuracy")
     assert {r["probe"] for r in helped["rows"]} == {"linear", "knn", "kmeans"}
@@ -193,7 +193,7 @@ def test_planted_copies_are_counted_and_left_out_beside():
     without = [r for r in result["leakage"]["without"] if r["features"] == "pretrained" and r["labels_per_class"] == 5]
     assert without[0]["mean"] != row_of(result, "pretrained")["mean"]
     clean = evaluate(encoder, rows, test=planted(60, key=70)[0], **QUICK)
-    assert clean["leakage"] == {"exact": 0, "near": 0, "without": []}
+    assert clean["leakage"] == {"exact": 0, "near": 0, "seen_in_pretraining": 0, "without": []}
 
 
 def test_test_rows_in_the_pretraining_data_are_declared():

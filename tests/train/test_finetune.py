@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from selftaught import tasks
+from selftaught.core import RequestError
 from selftaught.data.labels import Labels
 from selftaught.train import finetune, lora
 from selftaught.train.finetune import Plan, Tuned, layer_groups, tune
@@ -139,3 +140,9 @@ def test_regression_by_finetuning(data):
     )
     assert history.validation[history.kept - 1]["r2"] > 0.5
     assert model.head.out_features == 1
+
+
+def test_a_plan_that_trains_nothing_is_refused():
+    for wrong in ({"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"rank": 0}):
+        with pytest.raises(RequestError, match=next(iter(wrong))):
+            Plan(**wrong)

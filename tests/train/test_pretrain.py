@@ -270,3 +270,37 @@ def test_data_that_an_encoder_reads_otherwise_are_refused(tmp_path):
         train.pretrain(texts("six seven"), out=tmp_path / "b", size=64, **keywords)
     with pytest.raises(RequestError, match="is for text"):
         train.pretrain(np.zeros((8, 16, 16, 3), np.uint8), out=tmp_path / "c", modality="image", **keywords)
+
+
+def test_what_is_held_out_is_never_trained_on_and_is_what_evaluate_tests_on(tmp_path, pictures):
+    from selftaught.data import Dataset, splits
+    from selftaught.evaluation import evaluate
+
+    labels = np.arange(96) % 3
+    modality = find("image")(side=16)
+    data = Dataset.from_arrays(pictures, modality, labels=labels)
+    kept, held = splits.hold_out(data, 0.25)
+    changed = pictures.copy()
+    changed[held] = 255 - changed[held]
+    same_there = Dataset.from_arrays(changed, modality)
+    keywords = {"method": "simclr", "steps": 4, "holdout": 0.25, **SMALL}
+    first = train.pretrain(data, out=tmp_path / "first", **keywords)
+    assert same(first, train.pretrain(same_there, out=tmp_path / "second", **keywords))
+    assert not same(first, train.pretrain(data, out=tmp_path / "third", **{**keywords, "holdout": 0.0}))
+    assert first.run.read_json("data.json")["rows"] == len(kept) == 72
+
+    ears = Ears()
+    options = {"budgets": [2], "draws": 2, "seeds": 1, "controls": ("raw",)}
+    found = evaluate(tmp_path / "first", data, listener=ears, **options)
+    assert found["test_rows"] == len(held) == 24
+    assert found["leakage"]["seen_in_pretraining"] == 0
+    assert any("that pretraining left out" in line for line in ears.said)
+    turned = labels.copy()
+    turned[held] = (turned[held] + 1) % 3
+    assert evaluate(tmp_path / "first", data, labels=turned, **options)["rows"] != found["rows"], (
+        "the labels of just these rows are what is scored"
+    )
+    seen = evaluate(tmp_path / "third", data, **options)
+    assert seen["leakage"]["seen_in_pretraining"] == seen["test_rows"]
+    with pytest.raises(RequestError, match="--holdout 1"):
+        train.pretrain(data, out=tmp_path / "fourth", **{**keywords, "holdout": 1.0})

@@ -110,6 +110,11 @@ def words(result: dict) -> str:
             f"{d['a']} - {d['b']} ({d['probe']}, {d['labels_per_class']} labels): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         )
     leak = result["leakage"]
-    lines.append(f"copies of test rows among the rows learned from: {leak['exact']} exact, {leak['near']} near")
+    lines.append(
+        f"test rows: {result['test_rows']}, of which pretraining saw {leak['seen_in_pretraining']} (without labels)"
+    )
+    lines.append(
+        f"test rows with a copy among the rows that were learned from: {leak['exact']} exact, {leak['near']} near"
+    )
     lines.append(f"\nverdict: {result['verdict']['answer']}\n{result['verdict']['sentence']}")
     return "\n".join(lines)

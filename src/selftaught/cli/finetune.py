@@ -29,6 +29,12 @@ class Arguments(Common):
     labels_per_class: int | None = None
     """Use a class-balanced draw of so many."""
     epochs: int | None = None
+    batch: int = 64
+    """Rows in a step."""
+    lr: float | None = None
+    """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
+    views: Literal["mild", "plain"] = "mild"
+    """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters)."""
     seed: int = 0
     column: str | None = None
     """The column that holds the data, where the guess is wrong."""
@@ -50,7 +56,8 @@ def run(argv: list[str]) -> None:
         "Adapts RUN's encoder to a task with the labels of DATA; the test rows are scored once.",
     )
     ears = listener(quiet=arguments.quiet)
-    plan = Plan() if arguments.epochs is None else Plan(epochs=arguments.epochs)
+    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
+    plan = Plan(**{name: value for name, value in asked.items() if value is not None})
     try:
         done = finetune(
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,

@@ -52,6 +52,8 @@ class Arguments(Common):
     """Side of stored images; context length of text."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
+    holdout: float = 0.0
+    """Share of the rows that training never sees: evaluate and finetune test on them.  (Sizes, means and tokenizer are worked out from all.)"""
     threads: int = 2
     """Threads that fetch and decode."""
     save_every: int | None = None

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core import DataError, RequestError, random
+from .duplicates import exact_duplicates
 from .labels import Labels
 
 DEFAULT = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -87,6 +88,26 @@ def split(
             "Give more data, larger fractions, or fewer splits.",
         )
     return out
+
+
+def hold_out(dataset, share: float, *, group: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(kept, held) places of `dataset`: the same for every pretraining of these rows, whatever its seed, so that runs can be compared.
+
+    Needs no labels; rows of one group (column `group`, or what looks like one) and exact copies stay together.
+    """
+    if not 0 < share < 1:
+        raise RequestError(
+            f"--holdout {share:g} is no share of the rows.", "Give a number between 0 and 1; 0.2 is usual."
+        )
+    shares = {"kept": 1 - share, "held": share}
+    found = split(
+        len(dataset),
+        shares,
+        seed=random.key("holdout"),
+        groups=dataset.groups(group),
+        duplicates=exact_duplicates(dataset),
+    )
+    return found["kept"], found["held"]
 
 
 def _checked(fractions: Mapping[str, float]) -> dict[str, float]:

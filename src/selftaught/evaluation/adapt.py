@@ -20,7 +20,7 @@ from ..train.finetune import Plan, Tuned, outputs, tune
 from ..train.precision import device_of
 from . import leakage
 from .embed import embed
-from .opening import open_dataset, open_encoders
+from .opening import held_out, open_dataset, open_encoders
 from .probe import fit_all, scores
 from .protocol import Problem, prepare
 from .statistics import interval
@@ -84,6 +84,7 @@ def finetune(
         task=task,
         seed=seed,
         duplicates=leakage.clusters(data, near=test is None),
+        held=held_out(run, data, listener) if test is None else None,
     )
     for note in problem.notes:
         listener.say(note)

@@ -15,7 +15,7 @@ from . import controls as control
 from . import leakage
 from .arms import Work, probe_arms
 from .embed import Layer
-from .opening import first_seed, open_dataset, open_encoders, pretrained_on
+from .opening import first_seed, held_out, open_dataset, open_encoders, pretrained_on
 from .outcome import result
 from .probe import few_label_draws
 from .protocol import DRAWS, SEEDS, Budget, Problem, budgets_of, prepare, verdict_budget
@@ -33,7 +33,8 @@ def evaluate(
     """Sets a pretrained encoder beside fixed controls on the same rows; returns what `selftaught evaluate --json` prints.
 
     run: a run or model folder, an Encoder, or a list of such (the same pretraining from several seeds).
-    data: labelled data (path, `hf:NAME`, Dataset); test: a test set of one's own, else a fifth of `data` is held out.
+    data: labelled data (path, `hf:NAME`, Dataset); test: a test set of one's own; else the rows of
+    `data` that pretraining left out, where it did (`holdout`), or a fifth.
     labels: column, or one label a row; group: column of what must stay together; budgets: labels a class of the curve.
     layer: "last", a stage's number, or "all" (each stage probed too; the verdict stays with the last).
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
@@ -55,6 +56,7 @@ def evaluate(
         task=task,
         seed=seed,
         duplicates=leakage.clusters(data, near=test is None),
+        held=held_out(run, data, listener) if test is None else None,
     )
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)

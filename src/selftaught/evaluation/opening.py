@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import modalities, nets
 from ..core import Encoder, RequestError
 from ..core.listener import Listener
+from ..data import splits
 from ..train.run import Run
 
 
@@ -34,11 +37,26 @@ def open_dataset(data, modality, listener: Listener, *, column: str | None = Non
 
 def pretrained_on(run, data) -> bool:
     """Whether `data` are, by fingerprint, what the run was pretrained on."""
-    one = run[0] if isinstance(run, list | tuple) else run
-    if isinstance(one, Encoder):
-        return False
-    facts = Path(str(getattr(one, "folder", one))) / "data.json"
-    return facts.is_file() and Run(facts.parent).read_json("data.json").get("fingerprint") == data.fingerprint
+    return _data_facts(run[0] if isinstance(run, list | tuple) else run).get("fingerprint") == data.fingerprint
+
+
+def held_out(run, data, listener: Listener) -> np.ndarray | None:
+    """Places of `data` that none of the runs saw (`pretrain --holdout`); None where these are other data, or nothing was held out."""
+    found = [_data_facts(one).get("holdout") for one in (run if isinstance(run, list | tuple) else [run])]
+    first = found[0]
+    if not first or any(other != first for other in found) or first.get("of") != data.fingerprint:
+        return None
+    held = splits.hold_out(data, float(first["share"]), group=first.get("group"))[1]
+    listener.say(f"test rows: the {len(held)} that pretraining left out (--holdout {first['share']:g}).")
+    return held
+
+
+def _data_facts(one) -> dict[str, Any]:
+    """data.json of a run; empty where there is no run to ask."""
+    folder = None if isinstance(one, Encoder) else Path(str(getattr(one, "folder", one)))
+    if folder is None or not (folder / "data.json").is_file():
+        return {}
+    return Run(folder).read_json("data.json")
 
 
 def first_seed(run) -> int | None:

@@ -38,6 +38,7 @@ def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
         "leakage": {
             "exact": int(leaks.exact.sum()),
             "near": int(leaks.near.sum()),
+            "seen_in_pretraining": int(leaks.seen.sum()),
             "without": _without(work, arms, leaks),
         },
         "verdict": {"answer": verdict.answer, "sentence": verdict.sentence},

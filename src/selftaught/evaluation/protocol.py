@@ -104,11 +104,13 @@ def verdict_budget(problem: Problem, budgets: Sequence[int], asked: Sequence[int
 def prepare(
     dataset, *, labels: str | np.ndarray | Sequence | None = None, test=None, group: str | None = None,
     task: str | None = None, seed: int = 0, limit: int = LIMIT, duplicates: np.ndarray | None = None,
+    held: np.ndarray | None = None,
 ) -> Problem:  # fmt: skip
     """Splits `dataset` (and a test set of the user's, where there is one) into the rows of a `Problem`.
 
     labels: name of a column, or one label a row (None or NaN where missing); None takes what looks like a label.
     group: name of a column; rows of one group, and of one cluster of `duplicates` (len(dataset),), stay together.
+    held: places of `dataset` that are to be the test rows, where there is no `test`.
     Raises RequestError or DataError where there is nothing to learn from or to test on.
     """
     known = _labels(dataset, labels)
@@ -116,18 +118,11 @@ def prepare(
     notes = [f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} rows are labelled."]
     if groups is not None:
         notes.append(f"rows of one {group or 'group'} stay together in every split.")
+    where = _places(known, groups, duplicates, seed, held, whole=test is not None)
     if test is None:
-        parts = {
-            "train": (1 - HELD_OUT) * (1 - VALIDATION),
-            "validation": (1 - HELD_OUT) * VALIDATION,
-            "test": HELD_OUT,
-        }
-        where = splits.split(len(dataset), parts, seed=seed, labels=known, groups=groups, duplicates=duplicates)
         tested, tested_labels = dataset.subset(where["test"]), known.take(where["test"])
         test_groups = None if groups is None else groups[where["test"]]
     else:
-        parts = {"train": 1 - VALIDATION, "validation": VALIDATION}
-        where = splits.split(len(dataset), parts, seed=seed, labels=known, groups=groups, duplicates=duplicates)
         tested, tested_labels = test, _labels(test, known.column if isinstance(labels, str | type(None)) else labels)
         known, tested_labels = _one_list_of_classes(known, tested_labels)
         test_groups = test.groups(group)
@@ -152,6 +147,21 @@ def prepare(
         test_groups=None if test_groups is None else test_groups[scored],
         notes=notes,
     )
+
+
+def _places(
+    known: Labels, groups: np.ndarray | None, duplicates: np.ndarray | None, seed: int, held: np.ndarray | None, *, whole: bool
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """{"train", "validation"[, "test"]: places}; `whole`: nothing is tested, else `held` is, or a fifth."""
+    rows = np.arange(len(known)) if whole or held is None else np.setdiff1d(np.arange(len(known)), held)
+    tested = 0.0 if whole or held is not None else HELD_OUT
+    parts = {"train": (1 - tested) * (1 - VALIDATION), "validation": (1 - tested) * VALIDATION}
+    if tested:
+        parts["test"] = tested
+    ties = [None if tie is None else tie[rows] for tie in (groups, duplicates)]
+    found = splits.split(len(rows), parts, seed=seed, labels=known.take(rows), groups=ties[0], duplicates=ties[1])
+    where = {name: rows[places] for name, places in found.items()}
+    return where if whole or held is None else {**where, "test": np.asarray(held)}
 
 
 def _labels(dataset, labels) -> Labels:

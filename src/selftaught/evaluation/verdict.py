@@ -47,7 +47,7 @@ def judge(
     sentence = _sentence(answer, difference, (pretrained.mean, control.mean), name, budget, metric, items, numbers)
     if seen:
         rows = "all test rows were" if seen >= items else f"{seen} of {items} test rows were"
-        sentence += f" But {rows} among the data that pretraining saw (without labels): on new rows it may be less."
+        sentence += f" But {rows} among the data that pretraining saw (without labels): on new rows it may be less (pretrain with --holdout to know)."
     return Verdict(answer, sentence, name, budget, difference)
 
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ..core import Draw, Encoder, Facts, Recipe, random
+from ..core import Draw, Encoder, Facts, Recipe, RequestError, random
+from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
 from . import lora, schedule
@@ -66,6 +67,12 @@ class Plan:
     rank: int = lora.RANK
     """Rank of the adapters."""
     seed: int = 0
+
+    def __post_init__(self):
+        low = [name for name in ("epochs", "batch", "rank") if getattr(self, name) < 1]
+        if low or self.rate <= 0:
+            name = low[0] if low else "lr"
+            raise RequestError(f"{name} = {getattr(self, name)} trains nothing.", "Give a number above 0.")
 
     @property
     def rate(self) -> float:
@@ -150,6 +157,10 @@ def _train(
             optimizer.step()
             total += float(loss.detach()) * len(rows)
         history.loss.append(total / len(train))
+        if not math.isfinite(total):
+            raise AlarmError(
+                f"Finetuning diverged: the loss of epoch {epoch + 1} is not finite.", "Lower the learning rate (--lr)."
+            )
         if validation is not None and len(validation):
             figures = _validate(model, task, data, targets, validation, device)
             history.validation.append(figures)

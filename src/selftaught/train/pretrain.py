@@ -13,6 +13,7 @@ from .. import modalities
 from ..core import ClosedForm, Encoder, Facts, dist
 from ..core.errors import DataError, RequestError, SelftaughtError
 from ..core.listener import Listener
+from ..data import splits
 from ..nets import store
 from . import checkpoint
 from .closed_form import fit_closed_form
@@ -84,7 +85,12 @@ def resume(folder: str | Path, *, data=None, **keywords) -> Pretrained:
 def _pretrain(data, settings, out, resume, overwrite, save_every, track, listener, stop) -> Pretrained:
     device = device_of(settings.device)
     join_processes(device)
-    dataset = open_dataset(data, settings, listener)
+    whole = dataset = open_dataset(data, settings, listener)
+    if settings.holdout:
+        dataset = whole.subset(splits.hold_out(whole, settings.holdout, group=settings.group)[0])
+        listener.say(
+            f"holdout: {len(whole) - len(dataset)} of {len(whole)} rows are never seen; evaluate tests on them."
+        )
     if len(dataset) < 2:
         raise DataError(
             f"{settings.data} holds {len(dataset)} usable row.",
@@ -106,10 +112,11 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
     job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume)
     if dist.rank() == 0:
         run.write_json("env.json", environment())
-        run.write_json(
-            "data.json",
-            {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()},
+        about = {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()}
+        held = (
+            {"share": settings.holdout, "group": settings.group, "of": whole.fingerprint} if settings.holdout else None
         )
+        run.write_json("data.json", {**about, "holdout": held})
         if dataset.rejected:
             dataset.rejected.write(run.folder / "rejected.jsonl")
         if not resume:

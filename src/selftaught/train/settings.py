@@ -38,6 +38,8 @@ class Settings:
     """Side of stored images, or context length."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
+    holdout: float = 0.0
+    """Share of the rows that training never sees: evaluate and finetune test on them.  (Sizes, means and tokenizer are worked out from all.)"""
     threads: int = 2
     """Threads that fetch and decode data."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +53,8 @@ class Settings:
             raise RequestError(
                 f"--max-bad {self.max_bad} is not a share.", "Give a number from 0 to 1; 0.01 is one row in a hundred."
             )
+        if not 0 <= self.holdout < 1:
+            raise RequestError(f"--holdout {self.holdout} is no share of the rows.", "Give a number from 0 to below 1.")
         if self.precision not in MODES:
             raise nearest(self.precision, MODES, "precision")
         if self.threads < 1:
