@@ -133,15 +133,40 @@ def _calibration(found: dict):
             yield f"verdict on {kind} sets", text, _where(some[0])
 
 
+SHOWN = re.compile(
+    r"(features|pretrained|untrained|raw|scratch|blind) .*(probe|linear +last +(5|20) |finetune +last +20 )"
+)
+
+
+def real_run() -> str:
+    """What a user sees of a run on a folder of photographs, shortened where dots say so."""
+    cells = results().get("real_run", {}).get("cells", {})
+    if not cells:
+        return "Not measured yet: `benchmarks/real_run.py`."
+    first, *others = cells.values()
+    lines = ["```"]
+    for name, command in first["commands"].items():
+        said = first["said"][name].rstrip().splitlines()
+        if name == "evaluate":
+            verdict = next(i for i, line in enumerate(said) if line.startswith("verdict:"))
+            said = [line for line in said[:verdict] if SHOWN.match(line)] + ["..."] + said[verdict:]
+        lines += [f"$ {command}", *said, f"({first['seconds'][name]} s)", ""]
+    lines[-1] = "```"
+    for other in others:
+        lines += ["", f"The same commands on 600 photographs of cats and dogs: *{other['verdict']['sentence']}*"]
+    return "\n".join(lines)
+
+
 def main() -> None:
     check = "--check" in sys.argv
     wanted = {ROOT / "docs" / path: text for path, text in pages().items()}
     readme = ROOT / "README.md"
     text = readme.read_text()
-    begin, end = "<!-- results: benchmarks/tables.py -->", "<!-- end of results -->"
-    if begin in text:
+    for name, made in (("results", table()), ("real run", real_run())):
+        begin, end = f"<!-- {name}: benchmarks/tables.py -->", f"<!-- end of {name} -->"
         head, rest = text.split(begin, 1)
-        wanted[readme] = f"{head}{begin}\n{table()}\n{end}{rest.split(end, 1)[1]}"
+        text = f"{head}{begin}\n{made}\n{end}{rest.split(end, 1)[1]}"
+    wanted[readme] = text
     stale = [p for p, t in wanted.items() if not p.exists() or p.read_text() != t]
     if check:
         if stale:
