@@ -54,9 +54,9 @@ def run(argv: list[str]) -> None:
     if arguments.out:
         write(table, Path(arguments.out))
         rejected = int(table.schema.metadata[b"rejected"])
-        more = f"; {rejected} rows could not be read" if rejected else ""
+        lost = f"; {rejected} rows could not be read" if rejected else ""
         result = {"rows": table.num_rows, "rejected": rejected, "out": arguments.out}
-        emit(result, arguments.json, f"{table.num_rows} predictions in {arguments.out}{more}")
+        emit(result, arguments.json, f"{table.num_rows} predictions in {arguments.out}{lost}")
         return
     rows = table.to_pylist()
     lines = [

@@ -74,8 +74,7 @@ def finetune(
         tasks.find(task)().head(1)  # says why it cannot be
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    opened = {"column": column, "max_bad": max_bad}
-    data, test = (open_dataset(d, modality, listener, **opened) for d in (data, test))
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     problem = prepare(
         data,
         labels=labels,

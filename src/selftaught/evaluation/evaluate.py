@@ -46,8 +46,7 @@ def evaluate(
     listener = listener or Listener()
     _check_options(controls, draws, seeds)
     encoders, modality = open_encoders(run)
-    opened = {"column": column, "max_bad": max_bad}
-    data, test = (open_dataset(d, modality, listener, **opened) for d in (data, test))
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     problem = prepare(
         data,
         labels=labels,
