@@ -18,6 +18,7 @@ from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
 from . import lora, schedule
+from .heap import keep_freed_memory
 from .precision import precision_for
 
 Mode = Literal["full", "lora"]
@@ -109,6 +110,8 @@ def tune(
     A pure function of its arguments on one chip.  Views are the modality's mild ones where it has them.
     """
     plan, listener, device = plan or Plan(), listener or Listener(), torch.device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     model = Tuned(copy.deepcopy(encoder), task.head(encoder.dim)).to(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(random.key(plan.seed, "finetune"))

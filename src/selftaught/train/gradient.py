@@ -13,6 +13,7 @@ from ..core import Duration, Method, Recipe, dist, module
 from ..data import Loader
 from . import checkpoint, loop, observe, optimizers, pictures
 from .calibrate import step_seconds
+from .heap import keep_freed_memory
 from .job import Job, keep, make_encoder, make_recipe, precision, settle
 
 ENCODER_NEEDS = frozenset({"tokens", "mask", "causal", "stages"})
@@ -23,6 +24,8 @@ def train_method(job: Job) -> dict[str, Any]:
     method = job.method
     assert isinstance(method, Method)
     began = time.perf_counter()
+    if job.device.type == "cpu":
+        keep_freed_memory()
     accelerator = launch(job, precision(job))
     encoder = make_encoder(job, method.needs & ENCODER_NEEDS)
     recipe = make_recipe(job, method)
