@@ -3,7 +3,8 @@
     python benchmarks/kill.py [--kills 8]        about 10 minutes on two cores; goes on where it stood
 
 Result: benchmarks/results/kill.json, a cell a method: kills, kills inside a save, resumes, steps lost, whether the final weights
-are byte-equal.  The kills' moments are uniform between the first step and the end of an uninterrupted run.
+are byte-equal.  The kills' moments are random between the first step and a third of an uninterrupted run; every second one waits for the
+next save and strikes inside it.
 """
 
 import argparse
@@ -81,6 +82,12 @@ def started(out: Path) -> bool:
     return (out / "checkpoints").is_dir()
 
 
+def wait_for_a_save(process: subprocess.Popen, out: Path) -> None:
+    """Until a checkpoint is being written, or the run has ended."""
+    while process.poll() is None and not any(out.glob("checkpoints/.writing-*")):
+        pass
+
+
 def killed_run(words: list[str], out: Path, kills: int, span: float, dice: random.Random) -> dict:
     """Runs, kills and resumes until `kills` kills have landed, then lets the run end."""
     landed, inside, passes, lost = 0, 0, 0, 0
@@ -98,6 +105,8 @@ def killed_run(words: list[str], out: Path, kills: int, span: float, dice: rando
                 max(0.0, 2.5 - (time.monotonic() - reached)) if passes > 1 else 0.0
             )  # a resumed run imports first
             time.sleep(dice.uniform(0, span / 3))
+            if landed % 2:
+                wait_for_a_save(process, out)
             if process.poll() is None:
                 before = {p.name for p in out.glob("checkpoints/step-*")}
                 process.send_signal(signal.SIGKILL)
