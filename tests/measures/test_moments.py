@@ -142,3 +142,14 @@ def test_integers_keep_the_shape_of_vectors():
     cosine = torch.nn.functional.cosine_similarity(found.float(), vectors, dim=0)
     assert cosine.min() > 0.999
     assert not moments.quantised(torch.zeros(3, 2)).any()
+
+
+def test_a_rotation_changes_no_cosine_and_spreads_what_is_uneven():
+    turn = moments.rotation(40, 3)
+    assert torch.allclose(turn @ turn.T, torch.eye(40, dtype=torch.float64), atol=1e-12)
+    assert torch.equal(turn, moments.rotation(40, 3))
+    assert not torch.allclose(turn, moments.rotation(40, 4))
+    x = torch.randn(200, 40, generator=torch.Generator().manual_seed(0)).double() * torch.logspace(0, -2, 40).double()
+    spread = lambda z: float(z.std(0).max() / z.std(0).min())  # noqa: E731
+    assert spread(x @ turn) < 5 < 50 < spread(x)
+    assert torch.allclose(x @ x.T, (x @ turn) @ (x @ turn).T)

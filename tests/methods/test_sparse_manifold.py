@@ -228,3 +228,19 @@ def test_digits_with_five_labels_a_class():
         scores[name] = np.mean([(m.outputs(test).argmax(1) == truth).mean() for m in models])
     assert scores["pretrained"] > 0.9
     assert scores["pretrained"] > max(scores["untrained"], scores["raw"]) + 0.05
+
+
+def test_no_number_of_the_representation_is_far_smaller_than_the_others():
+    """A linear probe standardises each: what is small would become loud."""
+    data = toy(200, 18)
+    method = SparseManifold(preset="quick", atoms=288, outputs=64).prepare(Facts(rows=200, modality=data.modality), 0)
+    for _ in method.fit(data, None):
+        pass
+    encoder = method.finish().encoder.eval()
+    features = encoder(data.fetch(np.arange(200)))
+    spread = features.std(0)
+    assert features.shape == (200, 64)
+    axes = torch.linalg.eigvalsh(torch.cov(features.T)).sqrt()
+    uneven = float(axes.max() / axes.min())
+    assert uneven > 2
+    assert float(spread.max() / spread.min()) < 1 + (uneven - 1) / 2

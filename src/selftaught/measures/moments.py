@@ -89,6 +89,12 @@ def principal_axes(features_ND: Tensor, count: int, *, power: float) -> tuple[Te
     return mean.float(), scaled.float().contiguous()
 
 
+def rotation(size: int, key: int) -> Tensor:
+    """(size, size) float64: a random orthogonal matrix, a pure function of `key`.  Cosines and distances do not feel it."""
+    turned, upper = torch.linalg.qr(random.normal(key, torch.arange(size), (size,)).double())
+    return turned * upper.diagonal().sign()  # uniform over all rotations and mirrorings (Mezzadri 2007)
+
+
 def eigenmaps(unit_ND: Tensor, count: int, *, neighbours: int) -> Tensor:
     """(N, count) float32 coordinates of unit rows on their nearest-neighbour graph (Laplacian eigenmaps, the constant one left out).
 
