@@ -24,7 +24,7 @@ EACH = 500
 COMMANDS = {
     "look": ["look", "photos"],
     "pretrain": ["pretrain", "photos", "--holdout", "0.2", "--out", "run"],
-    "evaluate": ["evaluate", "run", "photos", "--labels", "label", "--budgets", "1", "5", "20"],
+    "evaluate": ["evaluate", "run", "photos", "--labels", "label", "--budgets", "5", "20"],
 }
 
 
