@@ -150,7 +150,7 @@ def real_run() -> str:
         if name == "evaluate":
             verdict = next(i for i, line in enumerate(said) if line.startswith("verdict:"))
             said = [line for line in said[:verdict] if SHOWN.match(line)] + ["..."] + said[verdict:]
-        lines += [f"$ {command}", *said, f"({first['seconds'][name]} s)", ""]
+        lines += [f"$ {command}", *said, ""]
     lines[-1] = "```"
     for other in others:
         lines += ["", f"The same commands on 600 photographs of cats and dogs: *{other['verdict']['sentence']}*"]
