@@ -34,8 +34,22 @@ def faults(word: str, **environment: str) -> tuple[str, int]:
     return kept, int(count)
 
 
+def kernel_counts() -> bool:
+    """Whether touching fresh pages shows in getrusage: sandboxes with a kernel of their own (gVisor) report 0 whatever happens."""
+    import mmap
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    with mmap.mmap(-1, 256 * mmap.PAGESIZE) as fresh:
+        for page in range(256):
+            fresh[page * mmap.PAGESIZE] = 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt > before
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_steps_after_the_first_map_hardly_anything_anew():
+    if not kernel_counts():
+        pytest.skip("this kernel does not count page faults")
     kept, count = faults("keep")
     if kept == "False":
         pytest.skip("another allocator than glibc's")
