@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from record import RESULTS, ROOT, Results, peak_mb, shared
+from record import ROOT, Results, peak_mb, shared
 
 GRADIENT = ("simclr", "byol", "swav", "mae", "rotation")
 
@@ -181,19 +181,6 @@ def lightly_cell(which: str, minutes: float, data) -> dict:
     return {"curve": curve, "knn": curve[-1]["knn"], "settings": " ".join(extra)}
 
 
-def draw(results: Results) -> None:
-    """kNN against wall-clock on one picture."""
-    from selftaught.report.charts import Curve, curves
-
-    lines = [
-        Curve(cell, [(p["seconds"] / 60, p["knn"]) for p in figures["curve"]])
-        for cell, figures in results.cells.items()
-        if "curve" in figures
-    ]
-    points = [Curve(cell, [(f["seconds"] / 60, f["knn"])]) for cell, f in results.cells.items() if "seconds" in f]
-    (RESULTS / "cifar10_cpu.html").write_text(curves(lines + points, x="minutes", y="kNN accuracy"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--methods", default=",".join(("sparse-manifold", *GRADIENT, "baselines")))
@@ -204,6 +191,8 @@ def main() -> None:
     args = parser.parse_args()
     results = Results("cifar10_cpu", data="CIFAR-10, JPEG copies", knn="cosine, k = 20, T = 0.07")
     if args.draw:
+        from cifar10_picture import draw
+
         draw(results)
         return
     data = pictures()

@@ -46,6 +46,7 @@ def table() -> str:
         ("cifar10_cpu", _cifar),
         ("throughput", _throughput),
         ("kill", _kill),
+        ("onnx_export", _onnx),
         ("duplicates", _duplicates),
         ("verdict_calibration", _calibration),
     ):
@@ -103,6 +104,15 @@ def _kill(found: dict):
         f"{kills} kills ({inside} inside a save), {equal} of {len(cells)} methods byte-equal",
         _where(next(iter(cells.values()))),
     )
+
+
+def _onnx(found: dict):
+    for name, c in found["cells"].items():
+        text = (
+            f"{c['nodes']} nodes, {c['megabytes']:.0f} MB in {len(c['files'])} file; kNN {c['knn_of_graph']:.4f} in onnxruntime, {c['knn']:.4f} in the product; "
+            f"rows beyond 1e-3: {c['rows_beyond_1e-3']:.2%}"
+        )
+        yield f"CIFAR-10 test pictures through one ONNX graph, {name}", text, _where(c)
 
 
 def _duplicates(found: dict):

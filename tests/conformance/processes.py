@@ -44,6 +44,11 @@ def tensors(loss: torch.Tensor, method: torch.nn.Module) -> dict[str, torch.Tens
     return found | {f"buffer.{n}": b.clone().contiguous() for n, b in method.named_buffers() if b.is_floating_point()}
 
 
+def baseline(outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a blind guess loses: that of all rows, on every rank."""
+    return {"baseline": outputs["baseline"].reshape(1)} if "baseline" in outputs else {}
+
+
 def one_step(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:
     method, batch = case.make()
     model = DistributedDataParallel(method, broadcast_buffers=False)
@@ -51,7 +56,7 @@ def one_step(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:
         method.zero_grad()
         outputs = model(half(batch, rank, world))
         outputs["loss"].backward()
-    return tensors(dist.total(outputs["loss"]) / world, method)
+    return tensors(dist.total(outputs["loss"]) / world, method) | baseline(outputs)
 
 
 def accumulated(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:

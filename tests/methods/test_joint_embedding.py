@@ -32,6 +32,33 @@ def test_simclr_is_nt_xent_of_its_projections(copies):
     assert float(out["accuracy"]) == pytest.approx(found)
 
 
+@pytest.mark.parametrize("copies", [2, 3])
+def test_simclr_that_sees_no_difference_loses_what_its_baseline_says(copies):
+    method = made(SimCLR(copies=copies), tokens())
+    out = method.couple(torch.ones(6, copies, 5, dtype=torch.float64))
+    assert out["loss"].item() == pytest.approx(float(out["baseline"]), abs=1e-12)
+
+
+def test_swav_that_sees_no_difference_loses_what_its_baseline_says_and_uses_one_code():
+    method = made(SwAV(prototypes=7, crops=1), tokens())
+    with torch.no_grad():
+        for p in method.projector.parameters():
+            p.zero_()  # every row at the origin: every prototype alike
+    out = method(batch_of(method, pictures()))
+    assert out["loss"].item() == pytest.approx(float(out["baseline"]), abs=1e-9)
+    assert float(out["code_perplexity"]) == pytest.approx(1)
+    assert float(out["codes"]) == 7
+
+
+def test_rotation_that_sees_no_difference_loses_what_its_baseline_says():
+    method = made(Rotation(), tokens())
+    with torch.no_grad():
+        method.head.weight.zero_()
+        method.head.bias.zero_()
+    out = method(batch_of(method, pictures()))
+    assert out["loss"].item() == pytest.approx(float(out["baseline"]), abs=1e-12)
+
+
 def test_simclr_coupling_its_embeddings_is_its_loss():
     method = made(SimCLR(), tokens())
     batch = batch_of(method, pictures())
@@ -133,7 +160,7 @@ def test_swav_is_the_swapped_prediction_of_its_projections():
     wanted = swav_by_loops(list(z), method.codebook.weight.detach().numpy(), temperature=0.1, epsilon=0.05)
     out = method(batch)
     assert out["loss"].item() == pytest.approx(wanted, abs=1e-9)
-    assert 1 <= float(out["perplexity"]) <= 6 + 1e-9
+    assert 1 <= float(out["code_perplexity"]) <= 6 + 1e-9
 
 
 def test_swav_prototypes_rest_at_first_but_keep_their_place_in_the_graph():

@@ -48,6 +48,12 @@ def test_starvation_needs_a_run_of_waits():
 
 def test_no_progress_over_a_blind_guess():
     alarm = NoProgress()
-    assert alarm(moment(step=20, loss=5.0, baseline=4.0)) is None
-    assert "4.000" in alarm(moment(step=60, loss=5.0, baseline=4.0))
-    assert NoProgress()(moment(step=60, loss=3.0, baseline=4.0)) is None
+    assert all(alarm(moment(step=s, loss=5.0, baseline=4.0)) is None for s in (10, 20, 30, 40))
+    assert "5.000 is not below that of a blind guess, 4.000" in alarm(moment(step=60, loss=5.0, baseline=4.0))
+    assert alarm(moment(step=70, loss=5.0, baseline=4.0)) is None, "an alarm rings once"
+
+
+def test_progress_is_loss_against_the_guess_on_the_same_batches():
+    """Hard batches lift both: what counts is the difference."""
+    alarm = NoProgress()
+    assert all(alarm(moment(step=s, loss=3.9 + s % 7, baseline=4.0 + s % 7)) is None for s in range(40, 90))

@@ -235,6 +235,16 @@ def texts(words: str) -> list[str]:
     return [" ".join(some[(3 * k + j * (1 + k % 4)) % len(some)] for j in range(12)) for k in range(60)]
 
 
+@pytest.mark.parametrize("method", ["next-token", "masked-token"])
+def test_a_run_that_stays_above_a_blind_guess_says_so_and_one_below_does_not(tmp_path, method):
+    order = [" ".join("abcdefgh"[(k + j) % 8] for j in range(24)) for k in range(100)]
+    small = {"encoder_options": {"width": 32, "depth": 1, "heads": 2}}
+    for lr, rings in ((1e-5, True), (1e-2, False)):
+        words = {"steps": 40, "recipe": {"batch": 32, "lr": lr}, **small}
+        rung = train.pretrain(order, method=method, out=tmp_path / str(lr), **words).result["alarms"]
+        assert any("no progress" in text for text in rung) == rings
+
+
 def test_a_run_that_continues_another_reads_with_its_tokenizer(tmp_path):
     ears = Ears()
     small = {"width": 16, "depth": 1, "heads": 2}

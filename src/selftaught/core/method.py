@@ -132,7 +132,8 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms}.
+        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "baseline":
+        what a blind guess would lose, "code_perplexity" and "codes", and what `after_step` is to commit, summed over ranks}.
 
         local sum x processes / global count (losses.mean does it), fp32 inside.
         """

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target, Tokens, ViewSpec
 from ..losses import head_loss, standardised
+from ..nets.blind import BlindGuess
 from ..nets.decoder import Decoder
 
 
@@ -65,6 +66,7 @@ class MAE(Method):
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
+        self.blind = BlindGuess(target.classes)
         self.decoder = Decoder(
             tokens.values.shape[-1], target.outputs, width=self.decoder_width, depth=self.decoder_depth,
             heads=self.decoder_heads, grid=tokens.grid or (len(tokens) - tokens.prefix,),
@@ -105,7 +107,11 @@ class MAE(Method):
         if self.normalise and target.kind == "value":
             target = replace(target, values=standardised(target.values))
         loss = head_loss(hidden, self.decoder.head, target, chosen, batch.total)
-        return {"loss": loss, "features": self.encoder.pool(encoded).detach()}
+        guess = self.blind(target.values[chosen])
+        return {"loss": loss, "features": self.encoder.pool(encoded).detach(), **guess}
+
+    def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
+        self.blind.commit(outputs)
 
     @torch.no_grad()
     def count(self, batch: Batch) -> Tensor:

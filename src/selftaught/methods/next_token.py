@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Target, Tokens, ViewSpec
 from ..losses import head_loss
+from ..nets.blind import BlindGuess
 from ..nets.heads import Linear
 
 
@@ -61,6 +62,7 @@ class NextToken(Method):
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         self.head = Linear(tokens.values.shape[-1], target.outputs)
+        self.blind = BlindGuess(target.classes)
         embedding = getattr(encoder, "embedding", None)
         self.shares = bool(self.tied and target.kind == "class" and embedding is not None)
         if self.shares:
@@ -86,7 +88,11 @@ class NextToken(Method):
         read = self.encoder.trunk(tokens, causal=True)
         hidden = read.patches[:, :-1][chosen[:, 1:]]
         loss = head_loss(hidden, self.head, target, chosen, batch.total)
-        return {"loss": loss, "features": self.encoder.pool(read).detach()}
+        guess = self.blind(target.values[chosen])
+        return {"loss": loss, "features": self.encoder.pool(read).detach(), **guess}
+
+    def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
+        self.blind.commit(outputs)
 
     @torch.no_grad()
     def count(self, batch: Batch) -> Tensor:

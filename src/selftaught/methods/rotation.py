@@ -17,6 +17,7 @@ AdamW with a cosine.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 import torch
@@ -67,7 +68,7 @@ class Rotation(Method):
         right = (logits.argmax(1) == wanted).float().view(TURNS, -1).mean(0)
         return {
             "loss": mean(per_row, batch.total), "accuracy": mean(right, batch.total).detach(),
-            "features": features[0].detach(),
+            "baseline": per_row.new_tensor(math.log(TURNS)), "features": features[0].detach(),
         }  # fmt: skip
 
     def keep(self) -> Kept:

@@ -20,12 +20,13 @@ exact (embed every micro-batch, one loss of all, replay), where neither encoder 
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, dist, encode
 from ..losses import info_nce
 from ..nets.heads import MLP
 
@@ -80,15 +81,16 @@ class SimCLR(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, embedded = self._project(batch)
-        loss, accuracy = info_nce(embedded, temperature=self.temperature)
-        return {"loss": loss, "accuracy": accuracy, "features": features.detach()}
+        return {**self.couple(embedded), "features": features.detach()}
 
     def embed(self, batch: Batch) -> Tensor:
         return self._project(batch)[1]
 
     def couple(self, embedded: Tensor) -> dict[str, Tensor]:
         loss, accuracy = info_nce(embedded, temperature=self.temperature)
-        return {"loss": loss, "accuracy": accuracy, "features": embedded[:, 0].detach()}
+        others = embedded.shape[1] * (len(embedded) * dist.world() - 1)
+        chance = loss.new_tensor(math.log(1 + others))  # every candidate alike
+        return {"loss": loss, "accuracy": accuracy, "baseline": chance, "features": embedded[:, 0].detach()}
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector})

@@ -10,7 +10,7 @@ When it fails: what is told by large shapes rather than by which small patches l
 fixed places); long budgets: it does not get better with more time.  Its linear read-out lags behind its neighbours.
 
 Cost: about 3e-9 s x patches x atoms on one core: 60,000 pictures of 32 pixels take about 240 core-seconds with the preset quick, 440 with
-full, fit and embedding of all included.  About 1 GB.
+full, fit and embedding of all included.  Peak memory 1.7 GB, with best 2.1 GB.
 
 Scaled to the budget: stride 1 -> 2 (quick); 8,192 atoms -> 2,048 (4,096 with best); all pictures -> 20,000 in the fit and 15 patches of each
 in E[c c']; one linear projection of all cells to 512 or 1,024 numbers, turned at random.  Added to the paper: a second dictionary on grey 9 x 9 patches; for

@@ -7,7 +7,7 @@ When it works: photographs with one main subject, where a small crop still tells
 When it fails: short runs (the first epochs give little beyond the untrained network); very small pictures (nothing is left of a
 crop of a crop); far more prototypes than rows in a batch, so that an even assignment means nothing; strongly unequal groups, which the
 even assignment cuts to pieces.
-What to watch: `perplexity`, the number of prototypes that the batch's assignments use; near 1 the codes have collapsed.
+What to watch: `code_perplexity`, the number of prototypes that the batch's assignments use; near 1 the codes have collapsed.
 
 Cost: as SimCLR for the two large crops; a small crop of half the side costs a quarter of one.  Rows of the batch meet in the
 assignments, and no replay is offered: accumulation is refused.
@@ -18,6 +18,7 @@ is needed; 6 small crops -> 4; prototypes rest for the first 2 % of the steps (t
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 import torch
@@ -93,7 +94,10 @@ class SwAV(Method):
             sinkhorn(c, epsilon=self.epsilon, iterations=self.iterations) for c in cosines[: len(batch.of("global"))]
         ]
         loss = swapped_prediction(assigned, cosines, temperature=self.temperature)
-        return {"loss": loss, "perplexity": _perplexity(assigned[0]), "features": features[0].detach()}
+        return {
+            "loss": loss, "baseline": loss.new_tensor(math.log(self.prototypes)), "features": features[0].detach(),
+            "code_perplexity": _perplexity(assigned[0]), "codes": loss.new_tensor(self.prototypes),
+        }  # fmt: skip
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector, "prototypes": self.codebook})

@@ -114,9 +114,9 @@ def _training(run: Run) -> str:
     rows = run.metrics()
     if not rows:
         return ""
-    loss = curves(
-        [Curve("loss", [(r["step"], r["loss"]) for r in rows if r.get("loss") is not None])], x="step", y="loss"
-    )
+    names = {"loss": "loss", "baseline": "a blind guess"}
+    losses = [Curve(said, [(r["step"], r[key]) for r in rows if r.get(key) is not None]) for key, said in names.items()]
+    loss = curves(losses, x="step", y="loss")
     rank = curves(
         [Curve("effective rank", [(r["step"], r["effective_rank"]) for r in rows if "effective_rank" in r])],
         x="step",

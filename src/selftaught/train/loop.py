@@ -40,7 +40,7 @@ class Training:
     skipped: int = 0
     alarms: list[str] = field(default_factory=list)
     rank: float | None = None
-    """The centred effective rank when it was last measured; for the eye, not in a checkpoint."""
+    """The centred effective rank when it was last measured; for the eye and the alarms, not in a checkpoint."""
 
     def state(self) -> dict[str, Any]:
         return {

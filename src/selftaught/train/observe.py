@@ -86,7 +86,9 @@ class Collapse:
     def __call__(self, moment: Moment) -> str | None:
         if moment.features is None or moment.progress < 0.02:
             return None
-        rank = measures.effective_rank(moment.features, centred=True)
+        rank = moment.effective_rank
+        if rank is None:
+            rank = measures.effective_rank(moment.features, centred=True)
         dead = measures.dead_dimensions(moment.features)
         cosine = measures.mean_cosine(moment.features)
         found = dead > 0.9 or rank < 1.5 or cosine > 0.999
@@ -136,18 +138,21 @@ class NoProgress:
     """Rings when, late in the run, the loss is not below what a blind guess scores (scalar `baseline`)."""
 
     recent: deque = field(default_factory=lambda: deque(maxlen=10))
+    """(loss, baseline) of the last moments: a batch that is hard for one is hard for the other."""
     rung: bool = False
 
     def __call__(self, moment: Moment) -> str | None:
         baseline = moment.scalars.get("baseline")
-        self.recent.append(moment.loss)
-        if baseline is None or self.rung or moment.progress < 0.5 or not math.isfinite(baseline):
+        if baseline is None or not math.isfinite(baseline):
             return None
-        mean = sum(self.recent) / len(self.recent)
-        if mean < baseline:
+        self.recent.append((moment.loss, baseline))
+        if self.rung or moment.progress < 0.5 or len(self.recent) < 5:
+            return None
+        loss, guess = (sum(column) / len(self.recent) for column in zip(*self.recent, strict=True))
+        if loss < guess:
             return None
         self.rung = True
-        return f"no progress: the loss {mean:.3f} is not below that of a blind guess, {baseline:.3f}. Look at duplicates, the learning rate and the length of the run."
+        return f"no progress: the loss {loss:.3f} is not below that of a blind guess, {guess:.3f}. Look at duplicates, the learning rate and the length of the run."
 
 
 def alarms() -> list[Observer]:
