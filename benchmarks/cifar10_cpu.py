@@ -165,8 +165,9 @@ def lightly_cell(which: str, minutes: float, data) -> dict:
             "set LIGHTLY_PYTHON to the python of an environment that has lightly 1.6 (and CPU_TORCHVISION, see benchmarks/peers)"
         )
     extra = ["--net", "resnet18", "--batch", "512", "--temperature", "0.5", "--crop", "32"]
+    extra += ["--every", str(minutes / 2)]  # a measurement takes a ResNet-18 six minutes
     if which == "ours":
-        extra = ["--net", "ours", "--batch", "256", "--temperature", "0.1", "--crop", "24"]
+        extra = ["--net", "ours", "--batch", "256", "--temperature", "0.1", "--crop", "24", "--every", "2"]
     with tempfile.TemporaryDirectory() as place:
         for split in data:
             np.save(f"{place}/{split}_x.npy", data[split][0])

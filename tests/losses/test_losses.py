@@ -270,3 +270,29 @@ def test_head_loss_with_no_chosen_token_is_zero():
     loss.backward()
     assert loss == 0
     assert head.weight.grad.abs().sum() == 0
+
+
+# keyed_nce ---------------------------------------------------------------------------------------------------------
+
+
+def keyed_by_loops(q: np.ndarray, k: np.ndarray, more: np.ndarray, temperature: float) -> tuple[float, float]:
+    q, k, more = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k, more))
+    total, found = 0.0, 0
+    for i in range(len(q)):
+        scores = [math.exp(q[i] @ other / temperature) for other in [*k, *more]]
+        total -= math.log(scores[i] / sum(scores))
+        found += scores[i] == max(scores)
+    return total / len(q), found / len(q)
+
+
+@pytest.mark.parametrize("old", [0, 5])
+def test_keyed_nce(old):
+    q, k, more = normal(6, 4), normal(6, 4, seed=1) + normal(6, 4), normal(old, 4, seed=2)
+    loss, found = losses.keyed_nce(q, k, temperature=0.3, more=more if old else None)
+    wanted, share = keyed_by_loops(q.numpy(), k.numpy(), more.numpy().reshape(old, 4), 0.3)
+    assert float(loss) == pytest.approx(wanted, abs=1e-12)
+    assert float(found) == pytest.approx(share)
+    assert gradcheck(
+        lambda a, b: losses.keyed_nce(a, b, temperature=0.3)[0],
+        (normal(4, 3, grad=True), normal(4, 3, seed=1, grad=True)),
+    )

@@ -76,3 +76,33 @@ def test_temperature_calms_over_confident_logits():
 def test_temperature_stays_bounded_where_everything_is_right():
     logits = 10 * np.eye(3)
     assert 0.05 <= measures.fit_temperature(logits, np.arange(3)) <= 20
+
+
+def test_spherical_kmeans_finds_directions_whatever_the_lengths():
+    centres = torch.nn.functional.normalize(random.normal(5, torch.arange(4), (12,)), dim=1)
+    labels = torch.arange(200) % 4
+    lengths = 0.1 + 10 * random.uniform(7, torch.arange(200))[:, None]
+    rows = lengths * (centres[labels] + 0.1 * random.normal(6, torch.arange(200), (12,)))
+    centroids, clusters = measures.spherical_kmeans(rows, 4, key=0)
+    assert measures.agreement(clusters.numpy(), labels.numpy())["accuracy"] == 1
+    torch.testing.assert_close(centroids.norm(dim=1), torch.ones(4))
+    assert (centroids @ centres.T).max(1).values.min() > 0.98
+    again = measures.spherical_kmeans(rows, 4, key=0)
+    assert torch.equal(centroids, again[0])
+    assert torch.equal(clusters, again[1])
+
+
+def test_spherical_kmeans_never_gets_worse_and_leaves_no_cluster_empty():
+    rows = random.normal(1, torch.arange(300), (8,))
+    unit = torch.nn.functional.normalize(rows, dim=1)
+    fits = []
+    for passes in (1, 2, 5, 20):
+        centroids, clusters = measures.spherical_kmeans(rows, 9, key=3, iterations=passes)
+        fits.append(float((unit * centroids[clusters]).sum(1).mean()))
+    assert fits == sorted(fits)
+    assert len(clusters.unique()) == 9
+    twins = torch.ones(6, 2) + torch.tensor([[0.0], [0], [0], [0], [0], [1]]) * torch.tensor([0.0, 5.0])
+    centroids, _ = measures.spherical_kmeans(twins, 2, key=0)
+    assert float(centroids[0] @ centroids[1]) < 0.99, "an empty cluster starts anew elsewhere"
+    with pytest.raises(ValueError, match="7 clusters asked of 6 rows"):
+        measures.spherical_kmeans(twins, 7, key=0)

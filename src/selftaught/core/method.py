@@ -101,7 +101,7 @@ class Method(nn.Module):
     unsynchronised).  `loss` changes no state but normalisation statistics; state moves in `after_step`.
     """
 
-    family: ClassVar[str] = ""  # contrastive, distillation, clustering, generative, predictive
+    family: ClassVar[str] = ""  # contrastive, distillation, decorrelation, clustering, generative, predictive
     paper: ClassVar[str] = ""
     aliases: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -110,6 +110,9 @@ class Method(nn.Module):
     couples_rows: ClassVar[bool] = False
     """Whether rows of a batch meet in the loss: then micro-batches cannot simply be summed."""
     closed_form: ClassVar[bool] = False
+    commits: ClassVar[frozenset[str]] = frozenset()
+    """Outputs of `loss` that are no scalars for the log but what `after_step` commits: summed over ranks already, added up over
+    micro-batches."""
     encoder: Encoder
 
     def __init_subclass__(cls, **kwargs):
@@ -133,7 +136,7 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "baseline":
-        what a blind guess would lose, "code_perplexity" and "codes", and what `after_step` is to commit, summed over ranks}.
+        what a blind guess would lose, "code_perplexity" and "codes", and what `commits` names}.
 
         local sum x processes / global count (losses.mean does it), fp32 inside.
         """
@@ -167,10 +170,13 @@ class Method(nn.Module):
         """Queue, centre, EMA teacher: committed here, only after a step that was applied."""
 
     refresh_at: ClassVar[tuple[Duration, ...]] = ()
-    """When `refresh` runs (DeepCluster: every epoch; HuBERT: between iterations)."""
+    """The periods after which `refresh` runs, step 0 included (DeepCluster: every epoch)."""
 
     def refresh(self, sweep: Iterable[Batch]) -> None:
-        """A pass over the data in order, without views' randomness; its time counts towards the budget."""
+        """A pass over the data: batches of one clean view, every row once, in order; in eval mode and without gradient.
+
+        What is made of it belongs into buffers, so that a checkpoint holds it.  Every rank sees all rows and must come to the same
+        result.  Its time counts towards the budget."""
 
     def keep(self) -> Kept:
         return Kept(self.encoder)

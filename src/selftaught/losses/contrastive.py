@@ -39,3 +39,24 @@ def info_nce(embedded: Tensor, *, temperature: float = 0.5, total: Tensor | None
     per_anchor = F.softplus(others.logsumexp(1, keepdim=True) - matched, threshold=40).mean(1)
     found = (matched.amax(1) > others.amax(1)).to(scores.dtype)
     return mean(per_anchor.view(rows, views).mean(1), total), mean(found.view(rows, views).mean(1), total)
+
+
+@full_precision
+def keyed_nce(
+    queries: Tensor, keys: Tensor, *, temperature: float, more: Tensor | None = None, total: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE of queries (B, P) against keys (B, P): row i's key is its positive, every other key of all ranks a negative.
+
+    `more` (Q, P): further negatives, such as a queue of old keys; the same on every rank.  -log softmax of cosines / temperature at the own
+    key, averaged over rows.  Keys are gathered with gradient (stop it outside where it is not wanted).  The second value is the share of queries whose
+    most similar key is their own.  van den Oord et al. 2018, equation 4; He et al. 2020, equation 1.
+    Cost: B (W B + Q) P multiply-adds.
+    """
+    queries = F.normalize(queries, dim=-1)
+    every = dist.gather_rows(F.normalize(keys, dim=-1))
+    if more is not None:
+        every = torch.cat([every, F.normalize(more.to(every.dtype), dim=-1)])
+    scores = queries @ every.T / temperature
+    own = torch.arange(len(queries), device=scores.device) + dist.rank() * len(queries)
+    found = (scores.argmax(1) == own).to(scores.dtype)
+    return mean(F.cross_entropy(scores, own, reduction="none"), total), mean(found, total)

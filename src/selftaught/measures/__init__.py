@@ -1,7 +1,7 @@
 """Pure functions on features: the loop's alarms and the evaluation share them."""
 
 from .calibration import calibration_error, fit_temperature, probabilities
-from .clustering import agreement, kmeans, matching
+from .clustering import agreement, kmeans, matching, spherical_kmeans
 from .geometry import alignment, uniformity
 from .linear import Linear, Scale, fit, fit_draws
 from .neighbours import knn_classify, knn_regress, nearest, view_recall
@@ -10,5 +10,5 @@ from .spectrum import dead_dimensions, effective_rank, mean_cosine, top_eigenval
 __all__ = [
     "Linear", "Scale", "agreement", "alignment", "calibration_error", "dead_dimensions", "effective_rank", "fit",
     "fit_draws", "fit_temperature", "kmeans", "knn_classify", "knn_regress", "matching", "mean_cosine", "nearest",
-    "probabilities", "top_eigenvalue_share", "uniformity", "view_recall",
+    "probabilities", "spherical_kmeans", "top_eigenvalue_share", "uniformity", "view_recall",
 ]  # fmt: skip

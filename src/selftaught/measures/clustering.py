@@ -1,6 +1,9 @@
 """k-means on features and how its clusters agree with classes: accuracy under the best matching, NMI, ARI.  NumPy in."""
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..core import random
 
@@ -19,6 +22,33 @@ def kmeans(features: np.ndarray, k: int, *, seed: int = 0, restarts: int = 4) ->
     start = random.key(seed, "kmeans") % (1 << 32)
     model = KMeans(min(k, distinct), n_init=restarts, random_state=start)
     return model.fit_predict(np.ascontiguousarray(features, dtype=np.float32)).astype(np.int64)
+
+
+@torch.no_grad()
+def spherical_kmeans(features: Tensor, k: int, *, key: int, iterations: int = 20) -> tuple[Tensor, Tensor]:
+    """Unit centroids (k, D) and the cluster (N,) int64 of each row of `features` (N, D): k-means by cosine, on the rows' device.
+
+    Starts from k rows drawn by `key` and makes `iterations` passes; a cluster that is empty starts anew from the row that fits its own
+    centroid worst.  A pure function of its arguments.  Raises ValueError where there are fewer rows than clusters.
+    Dhillon & Modha 2001.  Cost: `iterations` x N k D multiply-adds.
+    """
+    if not 1 <= k <= len(features):
+        raise ValueError(f"{k} clusters asked of {len(features)} rows")
+    rows = F.normalize(features.float(), dim=1)
+    centroids = rows[random.permutation(key, len(rows))[:k].to(rows.device)]
+    for _ in range(iterations):
+        fit, cluster = _closest(rows, centroids)
+        sums = torch.zeros_like(centroids).index_add_(0, cluster, rows)
+        empty = torch.bincount(cluster, minlength=k) == 0
+        sums[empty] = rows[fit.argsort(stable=True)[: int(empty.sum())]]
+        centroids = F.normalize(sums, dim=1)
+    return centroids, _closest(rows, centroids)[1]
+
+
+def _closest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine to, and number of, the closest centroid of each row, in chunks that hold 2^24 cosines at most."""
+    found = [(part @ centroids.T).max(1) for part in rows.split(max(1, (1 << 24) // len(centroids)))]
+    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
 def matching(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:

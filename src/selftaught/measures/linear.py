@@ -79,29 +79,44 @@ def fit(
     both, everything = np.concatenate([x, h]), np.concatenate([targets, held_targets])
     if classes is None:
         weight, intercept = ridge(x, targets, grid)
-        outputs = list((h @ weight.T + intercept).T[:, :, None])
-        best = int(np.argmin([((o[:, 0] - held_targets) ** 2).mean() for o in outputs]))
+        guesses = (h @ weight.T + intercept).T  # (grid, M)
+        best = int(np.argmin([((g - held_targets) ** 2).mean() for g in guesses]))
         weight, intercept = ridge(both, everything, [grid[best]])
-        return Linear.folded(weight[0][:, None], intercept[:1], grid[best], scale, outputs[best])
-    losses, outputs = _path(x, targets, h, held_targets, classes, grid)
-    best = int(np.argmin(losses))
+        return Linear.folded(weight[0][:, None], intercept[:1], grid[best], scale, guesses[best][:, None])
+    best, (outputs,) = _path([_Held(x, targets, h, held_targets, classes)], grid)
     weight, intercept = _at(both, everything, classes, grid[best])
-    return Linear.folded(weight, intercept, grid[best], scale, outputs[best])
+    return Linear.folded(weight, intercept, grid[best], scale, outputs)
 
 
-def _path(x, y, held, held_y, classes: int, grid: Sequence[float]) -> tuple[list[float], list[np.ndarray]]:
-    """Held-out cross-entropy (summed) and outputs (M, K) along the grid, until the loss has risen twice in a row."""
-    rows, back = _span(x)
-    problem, fresh = Softmax(rows, y, classes), held @ back
-    known = np.isin(held_y, problem.present)  # rows of a class that has no training row say nothing
-    losses, outputs = [], []
+class _Held:
+    """One problem whose fits are judged on held rows: strengths come in rising order, each fit starts from the last."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, held: np.ndarray, held_y: np.ndarray, classes: int):
+        rows, back = _span(x)
+        self.problem, self.fresh = Softmax(rows, y, classes), held @ back
+        self.known = np.isin(held_y, self.problem.present)  # rows of a class that has no training row say nothing
+        self.wanted = held_y[self.known]
+
+    def at(self, strength: float) -> tuple[float, np.ndarray]:
+        """Held-out cross-entropy, summed, and outputs (M, K)."""
+        weight, intercept = self.problem.at(strength, _PATH)
+        outputs = self.fresh @ weight + intercept
+        logs = log_softmax(outputs[self.known], axis=1)
+        return float(-logs[np.arange(len(self.wanted)), self.wanted].sum()), outputs
+
+
+def _path(problems: Sequence[_Held], grid: Sequence[float]) -> tuple[int, list[np.ndarray]]:
+    """Place in the grid of the least loss over all problems together, and their outputs there; a loss that has risen twice ends it."""
+    losses: list[float] = []
+    outputs: list[list[np.ndarray]] = []
     for strength in grid:
-        weight, intercept = problem.at(strength, _PATH)
-        outputs.append(fresh @ weight + intercept)
-        losses.append(float(-log_softmax(outputs[-1][known], axis=1)[np.arange(known.sum()), held_y[known]].sum()))
+        found = [problem.at(strength) for problem in problems]
+        losses.append(sum(loss for loss, _ in found))
+        outputs.append([out for _, out in found])
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break
-    return losses, outputs
+    best = int(np.argmin(losses))
+    return best, outputs[best]
 
 
 def _at(x: np.ndarray, y: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -152,13 +167,12 @@ def _fit_some(x, y, fold, classes: int | None, grid) -> Iterator[tuple[np.ndarra
 
 
 def _choose(x: np.ndarray, y: np.ndarray, fold: np.ndarray, classes: int, grid: Sequence[float]) -> float:
-    """The strength of one draw, by the held-out loss summed over folds as far as all folds' paths go."""
+    """The strength of one draw, by the held-out loss summed over folds."""
     count = int(fold.max()) + 1
     if count < 2:
         return ALONE
-    paths = [_path(x[fold != f], y[fold != f], x[fold == f], y[fold == f], classes, grid)[0] for f in range(count)]
-    shared = min(map(len, paths))
-    return grid[int(np.argmin(np.sum([p[:shared] for p in paths], axis=0)))]
+    problems = [_Held(x[fold != f], y[fold != f], x[fold == f], y[fold == f], classes) for f in range(count)]
+    return grid[_path(problems, grid)[0]]
 
 
 def _of(groups: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
@@ -185,8 +199,8 @@ def folds(strata: np.ndarray, key: int, groups: np.ndarray | None = None) -> np.
 
 
 def _span(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, r) and the way back (D, r): with fewer rows than dimensions a penalised fit lives in the rows' span."""
-    if len(x) > x.shape[1]:
+    """Rows (n, r) and the way back (D, r): with few rows a penalised fit lives in their span, which is smaller than their space."""
+    if 2 * len(x) > x.shape[1]:
         return x, np.eye(x.shape[1], dtype=x.dtype)
     rows, back = principal(torch.from_numpy(x)[None])
     return rows[0].numpy(), back[0].numpy()

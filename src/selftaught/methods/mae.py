@@ -36,6 +36,7 @@ class MAE(Method):
     paper: ClassVar[str] = "He et al. 2022, Masked Autoencoders Are Scalable Vision Learners"
     aliases: ClassVar[tuple[str, ...]] = ("masked-autoencoder",)
     needs: ClassVar[frozenset[str]] = frozenset({"target", "tokens", "mask"})
+    commits: ClassVar[frozenset[str]] = frozenset({"seen"})
 
     ratio: float = 0.75
     """Share of the tokens that the encoder does not see."""

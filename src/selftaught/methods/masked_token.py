@@ -37,6 +37,7 @@ class MaskedToken(Method):
     paper: ClassVar[str] = "Devlin et al. 2019, BERT: Pre-training of Deep Bidirectional Transformers"
     aliases: ClassVar[tuple[str, ...]] = ("roberta", "masked-lm")
     needs: ClassVar[frozenset[str]] = frozenset({"target", "tokens"})
+    commits: ClassVar[frozenset[str]] = frozenset({"seen"})
 
     ratio: float = 0.15
     """Share of each row's tokens that are hidden and predicted."""

@@ -37,6 +37,7 @@ class NextToken(Method):
     paper: ClassVar[str] = "Radford et al. 2019, Language Models are Unsupervised Multitask Learners"
     aliases: ClassVar[tuple[str, ...]] = ("gpt", "causal-lm")
     needs: ClassVar[frozenset[str]] = frozenset({"target", "tokens", "causal"})
+    commits: ClassVar[frozenset[str]] = frozenset({"seen"})
 
     tied: bool = True
     """Whether the head shares the encoder's embedding, where there is one."""

@@ -12,8 +12,8 @@ What to watch: `code_perplexity`, the number of prototypes that the batch's assi
 Cost: as SimCLR for the two large crops; a small crop of half the side costs a quarter of one.  Rows of the batch meet in the
 assignments, and no replay is offered: accumulation is refused.
 
-Scaled to the budget: 3000 prototypes and batch 4096 -> as many prototypes as rows in a batch, 256, so that no queue of old features
-is needed; 6 small crops -> 4; prototypes rest for the first 2 % of the steps (the paper's first epoch of 400-800); LARS -> AdamW.
+Scaled to the budget: 3000 prototypes and batch 4096 -> 64 and 256, so that each prototype has rows in every batch and no queue of old
+features is needed; epsilon 0.05 -> 0.03; 6 small crops -> 2; prototypes rest for the first 2 % of the steps (the paper's first epoch of 400-800); LARS -> AdamW.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class SwAV(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"augment", "local"})
     couples_rows: ClassVar[bool] = True
 
-    prototypes: int = 256
+    prototypes: int = 64
     """Number of prototypes; at most about the rows of a batch."""
-    crops: int = 4
+    crops: int = 2
     """Small crops of each example, beside the two large ones."""
     temperature: float = 0.1
     """Divides the cosines of the prediction."""
-    epsilon: float = 0.05
+    epsilon: float = 0.03
     """Smoothness of the assignments: lower makes them harder."""
     iterations: int = 3
     """Sinkhorn iterations."""
@@ -60,11 +60,11 @@ class SwAV(Method):
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
         return Recipe(
-            batch=256, optimizer="adamw", lr=2e-3 if cpu else 1e-3, weight_decay=1e-2, betas=(0.9, 0.98),
+            batch=256, optimizer="adamw", lr=3e-3 if cpu else 1e-3, weight_decay=1e-2, betas=(0.9, 0.98),
             duration=Duration(10, "minutes") if cpu else Duration(200, "epochs"),
             scaled={
                 "batch": "4096 -> 256, because a short run needs steps",
-                "prototypes": f"3000 -> {self.prototypes}, about one a row of the batch, so that no queue is needed",
+                "prototypes": f"3000 -> {self.prototypes}, several rows of the batch to each, so that no queue is needed",
                 "crops": f"6 small crops -> {self.crops}",
                 "optimizer": "LARS at 4.8 -> AdamW, for this batch",
             },

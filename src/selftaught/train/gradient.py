@@ -15,6 +15,7 @@ from . import checkpoint, loop, observe, optimizers, pictures
 from .calibrate import step_seconds
 from .heap import keep_freed_memory
 from .job import Job, keep, make_encoder, make_recipe, precision, settle
+from .refresh import refresher, seconds_per_step
 
 ENCODER_NEEDS = frozenset({"tokens", "mask", "causal", "stages"})
 
@@ -77,6 +78,11 @@ def launch(job: Job, dtype: str):
     )
 
 
+def autocast_of(accelerator):
+    """The context that forward passes outside the prepared model run in."""
+    return accelerator.autocast if accelerator.mixed_precision == "bf16" else contextlib.nullcontext
+
+
 def loader(job: Job, recipe: Recipe, specs, start_step: int) -> Loader:
     """Batches of this rank, with the partner rows that the views ask for."""
     rows = tuple(dict.fromkeys(spec.rows for spec in specs))
@@ -99,10 +105,11 @@ def horizon(job: Job, method: Method, recipe: Recipe, specs, accelerator, began:
             _, index, raws = next(stream)
             return index.to(accelerator.device), {k: v.to(accelerator.device) for k, v in raws.items()}
 
-        autocast = accelerator.autocast if accelerator.mixed_precision == "bf16" else contextlib.nullcontext
+        autocast = autocast_of(accelerator)
         seconds = step_seconds(
             method, recipe, specs, fetch, seed=job.settings.seed, autocast=autocast, limit=min(20.0, 0.05 * budget)
         )
+        seconds += seconds_per_step(job, method, recipe.batch, autocast)
     left = max(0.0, budget - (time.perf_counter() - began))
     steps = dist.broadcast_object(Duration(left / 60, "minutes").steps(len(job.data), recipe.batch, seconds))
     epochs = steps * recipe.batch / len(job.data)
@@ -126,6 +133,7 @@ def run_loop(job: Job, training: loop.Training, accelerator) -> tuple[bool, floa
             training, batches, accelerator=accelerator, run=job.run, observers=observers, alarms=observe.alarms(),
             say=job.tell, draw=job.listener.moment, stop=job.stop, save_every=job.save_every,
             wait=lambda: batches.wait,
+            refresh=refresher(job, training.method, training.recipe.batch, training.horizon, autocast_of(accelerator)),
         )  # fmt: skip
         if job.track:
             accelerator.end_training()

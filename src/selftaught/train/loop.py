@@ -79,11 +79,12 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     save_every: int | None = None,
     wait: Callable[[], float] = lambda: 0.0,
+    refresh: Callable[[int], None] = lambda step: None,
 ) -> bool:
     """Trains to the horizon; False where `stop()` asked it to leave early (state is saved either way).
 
     batches: (step, index, raw views) from the training's step on; save_every: steps, or None for once a minute; wait: share of
-    time the loader kept us waiting.
+    time the loader kept us waiting; refresh(step): called before each step.
     """
     stepper = _Stepper(training, accelerator, say)
     every = max(1, training.horizon // 400)  # moments that are written down; those with features are ten times rarer
@@ -92,6 +93,7 @@ def train(
     for step, index, raws in batches:
         if training.step >= training.horizon:
             break
+        refresh(step)
         outputs, loss, rate = stepper.take(step, index, raws)
         training.step, training.seconds = step + 1, time.perf_counter() - since
         if stepper.failures >= PATIENCE:
@@ -177,7 +179,8 @@ def _agree(device: torch.device, *wishes: bool) -> list[bool]:
 
 
 def _moment(training: Training, outputs: dict, loss: float, rate: float, wait: float, with_features: bool) -> Moment:
-    scalars = {k: float(v) for k, v in outputs.items() if k not in ("loss", "features") and v.numel() == 1}
+    aside = {"loss", "features", *training.method.commits}
+    scalars = {k: float(v) for k, v in outputs.items() if k not in aside}
     features = outputs["features"].detach().float() if with_features and "features" in outputs else None
     if features is not None:
         training.rank = measures.effective_rank(features, centred=True)

@@ -82,7 +82,7 @@ def summed(model, method: Method, batch: Batch, backward: Backward, micro: int) 
             reseed(batch.seed, batch.step, number, batch.index.device)
             part_outputs = model(replace(part, total=total))
             backward(part_outputs["loss"])
-        outputs = _merge(outputs, part_outputs, len(parts))
+        outputs = _merge(outputs, part_outputs, len(parts), method.commits)
     return outputs
 
 
@@ -116,13 +116,17 @@ def replayed(model, method: Method, batch: Batch, backward: Backward, micro: int
 STEPS = {"whole": whole, "sum": summed, "replay": replayed}
 
 
-def _merge(outputs: dict[str, Tensor], part: dict[str, Tensor], parts: int) -> dict[str, Tensor]:
-    """Losses add up, features are joined, other scalars are averaged over micro-batches."""
+def _merge(
+    outputs: dict[str, Tensor], part: dict[str, Tensor], parts: int, commits: frozenset[str]
+) -> dict[str, Tensor]:
+    """Losses and what is to be committed add up, features are joined, other scalars are averaged over micro-batches."""
     merged = dict(outputs)
     for name, value in part.items():
         value = value.detach()
         if name == "features":
             merged[name] = torch.cat([outputs[name], value]) if name in outputs else value
         else:
-            merged[name] = outputs.get(name, torch.zeros_like(value)) + (value if name == "loss" else value / parts)
+            merged[name] = outputs.get(name, torch.zeros_like(value)) + (
+                value if name in {"loss", *commits} else value / parts
+            )
     return merged
