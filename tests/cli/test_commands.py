@@ -184,3 +184,38 @@ def test_sigterm_saves_and_leaves_and_the_run_goes_on(tmp_path):
     assert result["steps"] > 0
     assert json.loads((out / "status.json").read_text())["state"] == "interrupted"
     assert list((out / "checkpoints").glob("step-*"))
+
+
+def test_compare_prints_the_promised_shape_and_writes_a_page(tmp_path, capsys):
+    out = tmp_path / "comparison"
+    words = [
+        "compare",
+        "digits",
+        "--labels",
+        "label",
+        "--steps",
+        "2",
+        "--choose-with",
+        "60",
+        "--draws",
+        "2",
+        "--out",
+        str(out),
+        "-q",
+    ]
+    code, result = asked(capsys, *words, "--methods", "rotation simclr:temperature=0.5")
+    assert code == 0
+    assert {row["method"] for row in result["rows"]} == {"rotation", "simclr:temperature=0.5", "raw", "untrained"}
+    assert {"method", "sentence"} <= result["recommendation"].keys()
+    assert (out / "compare.html").read_text().startswith("<!doctype html>")
+    code, text, _ = run(capsys, *words, "--methods", "rotation simclr:temperature=0.5")
+    assert code == 0
+    assert text.rstrip().splitlines()[-3].startswith("Take ")
+
+
+def test_compare_says_what_is_wrong_before_it_trains(tmp_path, capsys):
+    code, out, err = run(capsys, "compare", "digits", "--methods", "simclear", "--out", str(tmp_path / "c"), "-q")
+    assert code == 2
+    assert "simclr" in err
+    assert not out
+    assert not (tmp_path / "c").exists()

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from scipy import stats
 
-from selftaught.evaluation.statistics import Scores, generator, interval, mcnemar, t_interval, visible_difference
+from selftaught.evaluation.statistics import Scores, generator, interval, visible_difference
 
 
 def covers(simulate, truth: float, trials: int, **options) -> float:
@@ -119,26 +118,6 @@ def test_seeds_are_paired_or_averaged():
     assert np.array_equal(one.minus(b).numerator[:, 0, 0], [0, -1, -2])
     with pytest.raises(ValueError, match="no pairs"):
         a.minus(Scores(np.zeros((2, 3, 4)), ones, None))
-
-
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_t_interval_covers(seeds):
-    rng = np.random.default_rng(seeds)
-    intervals = [t_interval(rng.normal(size=seeds)) for _ in range(2000)]
-    assert np.mean([i.low <= 0 <= i.high for i in intervals]) == pytest.approx(0.95, abs=0.02)
-    percentile = [
-        np.quantile(rng.choice(x, (200, seeds)).mean(1), [0.025, 0.975]) for x in rng.normal(size=(400, seeds))
-    ]
-    assert np.mean([low <= 0 <= high for low, high in percentile]) < 0.94
-    with pytest.raises(ValueError, match="at least two"):
-        t_interval(np.array([1.0]))
-
-
-def test_mcnemar_is_the_binomial_test_of_disagreements():
-    first = np.array([True] * 9 + [False] * 2 + [True] * 50)
-    second = np.array([False] * 9 + [True] * 2 + [True] * 50)
-    assert mcnemar(first, second) == pytest.approx(stats.binom.cdf(2, 11, 0.5) * 2)
-    assert mcnemar(first, first) == 1.0
 
 
 def test_what_can_be_seen_shrinks_with_the_root_of_the_items():

@@ -272,27 +272,45 @@ def test_head_loss_with_no_chosen_token_is_zero():
     assert head.weight.grad.abs().sum() == 0
 
 
-# keyed_nce ---------------------------------------------------------------------------------------------------------
+# keyed_nce, queued_nce ---------------------------------------------------------------------------------------------
 
 
-def keyed_by_loops(q: np.ndarray, k: np.ndarray, more: np.ndarray, temperature: float) -> tuple[float, float]:
-    q, k, more = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k, more))
+def keyed_by_loops(q: np.ndarray, k: np.ndarray, temperature: float) -> tuple[float, float]:
+    q, k = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k))
     total, found = 0.0, 0
     for i in range(len(q)):
-        scores = [math.exp(q[i] @ other / temperature) for other in [*k, *more]]
+        scores = [math.exp(q[i] @ other / temperature) for other in k]
         total -= math.log(scores[i] / sum(scores))
         found += scores[i] == max(scores)
     return total / len(q), found / len(q)
 
 
-@pytest.mark.parametrize("old", [0, 5])
-def test_keyed_nce(old):
-    q, k, more = normal(6, 4), normal(6, 4, seed=1) + normal(6, 4), normal(old, 4, seed=2)
-    loss, found = losses.keyed_nce(q, k, temperature=0.3, more=more if old else None)
-    wanted, share = keyed_by_loops(q.numpy(), k.numpy(), more.numpy().reshape(old, 4), 0.3)
+def queued_by_loops(q: np.ndarray, k: np.ndarray, old: np.ndarray, temperature: float) -> tuple[float, float]:
+    q, k, old = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, k, old))
+    total, found = 0.0, 0
+    for mine, own in zip(q, k, strict=True):
+        right = math.exp(mine @ own / temperature)
+        others = [math.exp(mine @ other / temperature) for other in old]
+        total -= math.log(right / (right + sum(others)))
+        found += right > max(others)
+    return total / len(q), found / len(q)
+
+
+def test_keyed_nce():
+    q, k = normal(6, 4), normal(6, 4, seed=1) + normal(6, 4)
+    loss, found = losses.keyed_nce(q, k, temperature=0.3)
+    wanted, share = keyed_by_loops(q.numpy(), k.numpy(), 0.3)
     assert float(loss) == pytest.approx(wanted, abs=1e-12)
     assert float(found) == pytest.approx(share)
-    assert gradcheck(
-        lambda a, b: losses.keyed_nce(a, b, temperature=0.3)[0],
-        (normal(4, 3, grad=True), normal(4, 3, seed=1, grad=True)),
-    )
+    pair = (normal(4, 3, grad=True), normal(4, 3, seed=1, grad=True))
+    assert gradcheck(lambda a, b: losses.keyed_nce(a, b, temperature=0.3)[0], pair)
+
+
+def test_queued_nce():
+    q, k, old = normal(6, 4), normal(6, 4, seed=1) + normal(6, 4), normal(5, 4, seed=2)
+    loss, found = losses.queued_nce(q, k, old, temperature=0.3)
+    wanted, share = queued_by_loops(q.numpy(), k.numpy(), old.numpy(), 0.3)
+    assert float(loss) == pytest.approx(wanted, abs=1e-12)
+    assert float(found) == pytest.approx(share)
+    pair = (normal(4, 3, grad=True), normal(4, 3, seed=1, grad=True))
+    assert gradcheck(lambda a, b: losses.queued_nce(a, b, normal(5, 3, seed=2), temperature=0.3)[0], pair)

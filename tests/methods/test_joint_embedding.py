@@ -152,7 +152,7 @@ def swav_by_loops(z: list[np.ndarray], prototypes: np.ndarray, *, temperature: f
 
 
 def test_swav_is_the_swapped_prediction_of_its_projections():
-    method = made(SwAV(prototypes=7, crops=2, hidden=12, width=5), tokens())
+    method = made(SwAV(prototypes=7, crops=2, epsilon=0.05, hidden=12, width=5), tokens())
     batch = batch_of(method, pictures())
     assert [v["pixels"].shape[-1] for v in batch.views] == [8, 8, 4, 4]
     features = [method.encoder(View.cat(batch.views[:2])), method.encoder(View.cat(batch.views[2:]))]

@@ -8,14 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftaught.core import View
+from selftaught.core import RequestError, View
 from selftaught.methods.dino import DINO
-from selftaught.methods.moco import MoCo
+from selftaught.methods.moco_v2 import MoCoV2
+from selftaught.methods.moco_v3 import MoCoV3
 from selftaught.methods.nnclr import NNCLR
 from selftaught.methods.simsiam import SimSiam
 from selftaught.nets.queue import Queue
 
-from ..losses.test_losses import keyed_by_loops
+from ..losses.test_losses import keyed_by_loops, queued_by_loops
 from .small import batch_of, convolutional, gradients, made, pictures, tokens
 
 
@@ -69,39 +70,50 @@ def test_queue_holds_the_last_rows_pushed(size, pushes):
     assert len(queue.rows) == size
 
 
-def test_queue_of_nothing_is_nothing():
-    queue = Queue(0, 4)
-    queue.push(torch.ones(3, 4))
-    assert queue.rows is None
-    assert not queue.state_dict()
-
-
 # MoCo --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("queue", [0, 5])
-def test_moco_finds_the_teachers_key_of_the_other_view(queue):
-    method = made(MoCo(hidden=12, width=5, queue=queue, norm="layer"), tokens())
+def test_moco_v3_finds_the_teachers_key_of_the_other_view():
+    method = made(MoCoV3(hidden=12, width=5, norm="layer"), tokens())
     shaken(method.teacher)
     batch = batch_of(method, pictures())
     joined = View.cat(batch.views)
     queries = method.predictor(method.projector(method.encoder(joined))).detach().numpy().reshape(2, 6, 5)
     keys = method.teacher(joined).numpy().reshape(2, 6, 5)
-    old = method.old.rows.numpy() if queue else np.zeros((0, 5))
-    there, back = (keyed_by_loops(queries[a], keys[1 - a], old, 0.1) for a in range(2))
+    there, back = (keyed_by_loops(queries[a], keys[1 - a], 0.1) for a in range(2))
     out = method(batch)
     assert out["loss"].item() == pytest.approx((there[0] + back[0]) / 2, abs=1e-9)
     assert float(out["accuracy"]) == pytest.approx((there[1] + back[1]) / 2)
-    assert float(out["baseline"]) == pytest.approx(math.log(6 + queue))
+    assert float(out["baseline"]) == pytest.approx(math.log(6))
+
+
+def test_moco_v2_finds_the_teachers_key_among_old_ones_and_keeps_it_for_later():
+    method = made(MoCoV2(hidden=12, width=5, queue=7), tokens())
+    shaken(method.teacher)
+    batch = batch_of(method, pictures())
+    queries = method.projector(method.encoder(batch.views[0])).detach().numpy()
+    keys, old = method.teacher(batch.views[1]).numpy(), method.old.rows.numpy().copy()
+    wanted, share = queued_by_loops(queries, keys, old, 0.1)
+    out = method(batch)
+    assert out["loss"].item() == pytest.approx(wanted, abs=1e-9)
+    assert float(out["accuracy"]) == pytest.approx(share)
+    assert float(out["baseline"]) == pytest.approx(math.log(8))
     method.after_step(0.5, out)
-    if queue:
-        np.testing.assert_allclose(np.sort(method.old.rows.numpy(), 0), np.sort(unit(keys[0])[-5:], 0), atol=1e-12)
+    np.testing.assert_allclose(method.old.rows.numpy(), np.concatenate([unit(keys), old[6:]]), atol=1e-12)
 
 
-def test_moco_that_sees_no_difference_loses_what_its_baseline_says():
-    method = made(MoCo(hidden=12, width=5, norm="layer"), tokens())
+def test_a_queue_of_nothing_is_refused():
+    with pytest.raises(RequestError, match="queue = 0"):
+        made(MoCoV2(queue=0), tokens())
+    with pytest.raises(RequestError, match="support = 0"):
+        made(NNCLR(support=0), tokens())
+
+
+@pytest.mark.parametrize("method", [MoCoV2(hidden=12, width=5), MoCoV3(hidden=12, width=5, norm="layer")])
+def test_moco_that_sees_no_difference_loses_what_its_baseline_says(method):
+    method = made(method, tokens())
     with torch.no_grad():
-        for p in method.teacher.parameters():
+        for p in [*method.teacher.parameters(), *method.projector.parameters()]:
             p.zero_()
     out = method(batch_of(method, pictures()))
     assert out["loss"].item() == pytest.approx(float(out["baseline"]), abs=1e-9)
@@ -117,7 +129,7 @@ def test_nnclr_looks_for_the_neighbours_own_prediction():
     predicted = method.predictor(embedded).detach().numpy().reshape(2, 6, 5)
     z, support = unit(embedded.detach().numpy()).reshape(2, 6, 5), method.earlier.rows.numpy()
     friends = [np.stack([max(support, key=lambda s: float(s @ row)) for row in view]) for view in z]
-    losses = [keyed_by_loops(friends[a], predicted[1 - a], np.zeros((0, 5)), 0.1)[0] for a in range(2)]
+    losses = [keyed_by_loops(friends[a], predicted[1 - a], 0.1)[0] for a in range(2)]
     out = method(batch)
     assert out["loss"].item() == pytest.approx(np.mean(losses), abs=1e-9)
     method.after_step(0.5, out)

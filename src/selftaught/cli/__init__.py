@@ -8,6 +8,7 @@ COMMANDS = {
     "demo": "the whole story on data that come with the dependencies, no network",
     "look": "what DATA is, what is wrong with it, what to run and how long that takes here",
     "pretrain": "learn a representation from DATA without labels",
+    "compare": "which pretext task for DATA: each for the same time, chosen with few labels",
     "evaluate": "did it help?  probes, label curve, controls, verdict",
     "finetune": "adapt a pretrained encoder with the labels there are",
     "predict": "labels and calibrated confidences for new data",

@@ -65,7 +65,7 @@ def run(argv: list[str]) -> None:
         result = evaluate(
             runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
             draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
-            shelf={name: _shelf(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
+            shelf={name: shelf_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
             column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears, **options,
         )  # fmt: skip
     finally:
@@ -74,7 +74,7 @@ def run(argv: list[str]) -> None:
     emit(result, arguments.json, words(result))
 
 
-def _shelf(name: str):
+def shelf_encoder(name: str):
     """An encoder off the shelf: a folder that selftaught wrote, or what `nets.parse` understands."""
     from .. import nets
     from ..nets import store

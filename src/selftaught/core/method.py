@@ -105,7 +105,7 @@ class Method(nn.Module):
     paper: ClassVar[str] = ""
     aliases: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Capabilities asked for: of the modality's `offers` ("augment", "local", "turn", "target") and of the encoder's
+    """Capabilities asked for: of the modality's `offers` ("augment", "local", "turn", "tiles", "target") and of the encoder's
     `can` ("tokens", "mask", "causal")."""
     couples_rows: ClassVar[bool] = False
     """Whether rows of a batch meet in the loss: then micro-batches cannot simply be summed."""

@@ -1,11 +1,12 @@
 """Embedding, the protocol with its controls, statistics, the verdict; finetuning under the protocol, and prediction."""
 
 from .adapt import Finetuned, finetune
+from .compare import compare
 from .embed import embed, embed_layers, model_hash
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
 from .predict import load_model, predict
 
 __all__ = [
-    "Embedded", "Finetuned", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "model_hash", "predict",
+    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "model_hash", "predict",
 ]  # fmt: skip

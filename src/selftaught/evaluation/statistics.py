@@ -170,25 +170,6 @@ def _spread(top: np.ndarray, bottom: np.ndarray) -> float:
     return float(np.sqrt(max(0.0, means.var(ddof=1) - interaction / groups) / count))
 
 
-def t_interval(values: np.ndarray) -> Interval:
-    """The 95 % t-interval of a mean over seeds; with fewer than two there is no interval (ValueError)."""
-    values = np.asarray(values, dtype=np.float64)
-    if len(values) < 2:
-        raise ValueError("an interval over seeds needs at least two of them")
-    half = _t((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Two-sided p-value of the exact McNemar test: `first` and `second` (N,) bool, right or wrong on the same items."""
-    from scipy.stats import binomtest
-
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)
-
-
 def visible_difference(items: int, *, disagreement: float = 0.1) -> float:
     """Before anything is run: the smallest difference of accuracies that `items` test items would show four times in five.
 

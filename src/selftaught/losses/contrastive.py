@@ -43,20 +43,30 @@ def info_nce(embedded: Tensor, *, temperature: float = 0.5, total: Tensor | None
 
 @full_precision
 def keyed_nce(
-    queries: Tensor, keys: Tensor, *, temperature: float, more: Tensor | None = None, total: Tensor | None = None
+    queries: Tensor, keys: Tensor, *, temperature: float, total: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of queries (B, P) against keys (B, P): row i's key is its positive, every other key of all ranks a negative.
 
-    `more` (Q, P): further negatives, such as a queue of old keys; the same on every rank.  -log softmax of cosines / temperature at the own
-    key, averaged over rows.  Keys are gathered with gradient (stop it outside where it is not wanted).  The second value is the share of queries whose
-    most similar key is their own.  van den Oord et al. 2018, equation 4; He et al. 2020, equation 1.
-    Cost: B (W B + Q) P multiply-adds.
+    -log softmax of cosines / temperature at the own key, averaged over rows.  Keys are gathered with gradient (stop it outside where it is
+    not wanted).  The second value is the share of queries whose most similar key is their own.  van den Oord et al. 2018, equation 4.
+    Cost: W B^2 P multiply-adds.
     """
-    queries = F.normalize(queries, dim=-1)
-    every = dist.gather_rows(F.normalize(keys, dim=-1))
-    if more is not None:
-        every = torch.cat([every, F.normalize(more.to(every.dtype), dim=-1)])
-    scores = queries @ every.T / temperature
+    scores = F.normalize(queries, dim=-1) @ dist.gather_rows(F.normalize(keys, dim=-1)).T / temperature
     own = torch.arange(len(queries), device=scores.device) + dist.rank() * len(queries)
     found = (scores.argmax(1) == own).to(scores.dtype)
     return mean(F.cross_entropy(scores, own, reduction="none"), total), mean(found, total)
+
+
+@full_precision
+def queued_nce(
+    queries: Tensor, keys: Tensor, old: Tensor, *, temperature: float, total: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE of queries (B, P) against their own key in `keys` (B, P) and the negatives `old` (Q, P), the same on every rank.
+
+    -log softmax of cosines / temperature at the own key, averaged over rows; the second value is the share of queries that are more similar to
+    their own key than to every old one.  He et al. 2020, equation 1.  Cost: B Q P multiply-adds.
+    """
+    queries, keys, old = (F.normalize(x.to(queries.dtype), dim=-1) for x in (queries, keys, old))
+    scores = torch.cat([(queries * keys).sum(1, keepdim=True), queries @ old.T], 1) / temperature
+    found = (scores.argmax(1) == 0).to(scores.dtype)
+    return mean(scores.logsumexp(1) - scores[:, 0], total), mean(found, total)

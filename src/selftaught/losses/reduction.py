@@ -21,3 +21,11 @@ def mean(per_target: Tensor, total: Tensor | None = None) -> Tensor:
     if total is None:
         total = dist.total(torch.tensor(per_target.numel(), device=per_target.device))
     return per_target.sum() * (dist.world() / total.to(per_target.device, per_target.dtype).clamp_min(1))
+
+
+@torch.no_grad()
+@full_precision
+def logged(per_target: Tensor) -> Tensor:
+    """The mean of `per_target` over all its elements and all ranks, without gradient: for the log, the same on every rank."""
+    count = dist.total(torch.tensor(per_target.numel(), device=per_target.device))
+    return dist.total(per_target.sum()) / count.to(per_target.dtype).clamp_min(1)

@@ -1,5 +1,7 @@
 """k-means on features and how its clusters agree with classes: accuracy under the best matching, NMI, ARI.  NumPy in."""
 
+import warnings
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,29 +28,25 @@ def kmeans(features: np.ndarray, k: int, *, seed: int = 0, restarts: int = 4) ->
 
 @torch.no_grad()
 def spherical_kmeans(features: Tensor, k: int, *, key: int, iterations: int = 20) -> tuple[Tensor, Tensor]:
-    """Unit centroids (k, D) and the cluster (N,) int64 of each row of `features` (N, D): k-means by cosine, on the rows' device.
+    """Unit centroids (k, D) and the cluster (N,) int64 of each row of `features` (N, D): k-means by cosine.
 
-    Starts from k rows drawn by `key` and makes `iterations` passes; a cluster that is empty starts anew from the row that fits its own
-    centroid worst.  A pure function of its arguments.  Raises ValueError where there are fewer rows than clusters.
-    Dhillon & Modha 2001.  Cost: `iterations` x N k D multiply-adds.
+    scikit-learn's Lloyd k-means on rows of unit length, its means put back to unit length, rows given to the most similar.  In one thread: with more,
+    the order of sums and so the last bit would change from call to call.  Raises ValueError where there are fewer rows than clusters.
+    Dhillon & Modha 2001.  Cost: at most `iterations` x N k D multiply-adds of one core.
     """
     if not 1 <= k <= len(features):
         raise ValueError(f"{k} clusters asked of {len(features)} rows")
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
     rows = F.normalize(features.float(), dim=1)
-    centroids = rows[random.permutation(key, len(rows))[:k].to(rows.device)]
-    for _ in range(iterations):
-        fit, cluster = _closest(rows, centroids)
-        sums = torch.zeros_like(centroids).index_add_(0, cluster, rows)
-        empty = torch.bincount(cluster, minlength=k) == 0
-        sums[empty] = rows[fit.argsort(stable=True)[: int(empty.sum())]]
-        centroids = F.normalize(sums, dim=1)
-    return centroids, _closest(rows, centroids)[1]
-
-
-def _closest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine to, and number of, the closest centroid of each row, in chunks that hold 2^24 cosines at most."""
-    found = [(part @ centroids.T).max(1) for part in rows.split(max(1, (1 << 24) // len(centroids)))]
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    start = random.key(key, "kmeans") % (1 << 32)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer distinct rows than clusters: some stay empty
+        model = KMeans(k, init="random", n_init=1, max_iter=iterations, random_state=start).fit(rows.cpu().numpy())
+    centroids = F.normalize(torch.from_numpy(model.cluster_centers_).to(rows), dim=1)
+    parts = rows.split(max(1, (1 << 24) // k))  # 2^24 cosines at once at most
+    return centroids, torch.cat([(part @ centroids.T).argmax(1) for part in parts])
 
 
 def matching(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:

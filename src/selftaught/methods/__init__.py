@@ -17,6 +17,10 @@ OFFERED = {
     "augment": "views that change an example and keep what it is",
     "local": "small crops that still show what it is",
     "turn": "quarter turns that a reader could tell apart",
+    "tiles": "tiles that have a place in the whole",
+    "colour": "colours apart from lightness",
+    "pixels": "pixels that can be painted",
+    "values": "numbers that a token can be predicted as",
     "target": "something that a token can be predicted as",
     "patches": "patches of one size",
 }

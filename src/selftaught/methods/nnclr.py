@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, dist, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, dist, encode
 from ..losses import full_precision, keyed_nce
 from ..nets.heads import MLP
 from ..nets.queue import Queue
@@ -65,7 +65,7 @@ class NNCLR(Method):
 
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         if self.support < 1:
-            raise ValueError(f"support = {self.support}: at least one earlier row is needed")
+            raise RequestError(f"support = {self.support} leaves no neighbours.", "Give a number of earlier rows.")
         self.encoder = encoder
         self.projector = MLP((encoder.dim, self.hidden, self.width), norm=self.norm)
         self.predictor = MLP((self.width, self.hidden, self.width), norm=self.norm)
@@ -76,7 +76,6 @@ class NNCLR(Method):
         features = encode(self.encoder, batch.views)
         embedded = self.projector(torch.cat(features))
         predicted = self.predictor(embedded).chunk(2)
-        assert self.earlier.rows is not None
         friends = [_nearest(z, self.earlier.rows) for z in embedded.detach().chunk(2)]
         pairs = [
             keyed_nce(friend, p, temperature=self.temperature)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode
-from ..losses import mean, per_token
+from ..losses import logged, mean, per_token
 from ..nets.heads import Linear
 
 TURNS = 4
@@ -67,7 +67,7 @@ class Rotation(Method):
         per_row = per_token(logits, wanted, True).view(TURNS, -1).mean(0)
         right = (logits.argmax(1) == wanted).float().view(TURNS, -1).mean(0)
         return {
-            "loss": mean(per_row, batch.total), "accuracy": mean(right, batch.total).detach(),
+            "loss": mean(per_row, batch.total), "accuracy": logged(right),
             "baseline": per_row.new_tensor(math.log(TURNS)), "features": features[0].detach(),
         }  # fmt: skip
 

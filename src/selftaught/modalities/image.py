@@ -42,7 +42,9 @@ class Image:
     """Square pictures of `side` pixels and `channels` channels; `mean` and `std` of their pixels in 0-1 go to the encoder."""
 
     name: ClassVar[str] = "image"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "turn", "target", "patches"})
+    offers: ClassVar[frozenset[str]] = frozenset(
+        {"augment", "local", "turn", "tiles", "colour", "pixels", "values", "target", "patches"}
+    )
     dtype: ClassVar[str] = "uint8"
     ragged: ClassVar[bool] = False
     method: ClassVar[str] = "sparse-manifold"
@@ -153,6 +155,32 @@ class Image:
         if isinstance(turns, int):
             return view.with_parts(pixels=torch.rot90(pixels, turns % 4, (2, 3)))
         return view.with_parts(pixels=views.quarter_turns(pixels, turns))
+
+    def tiles(self, view: View, grid: int, draw: Draw) -> list[View]:
+        """grid^2 views, the tiles of the picture in row order, with the shortcuts closed that views/tiles.py names."""
+        cut = views.tiles(view["pixels"], grid, draw, self.mean, self.std)
+        return [View(self.name, parts={"pixels": tile}) for tile in cut]
+
+    def grey(self, view: View) -> View:
+        """The picture without its colours: every channel holds the luma."""
+        pixels = views.as_float(view["pixels"])
+        return view.with_parts(pixels=views.luma(pixels).expand_as(pixels))
+
+    def colours(self, view: View, grid: tuple[int, ...]) -> Tensor:
+        """(B, N, 2) a and b of CIE Lab: of the mean colour of each cell of `grid`, in row order."""
+        cells = torch.nn.functional.adaptive_avg_pool2d(views.as_float(view["pixels"]), list(grid))  # type: ignore[arg-type]
+        return views.to_lab(cells.flatten(2).transpose(1, 2))[..., 1:]
+
+    def painted(self, view: View) -> Tensor:
+        """(B, C, H, W) the pixels as something to predict: normalised by mean and std."""
+        pixels = views.as_float(view["pixels"])
+        mean, std = (pixels.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def unpainted(self, painted: Tensor) -> View:
+        """A view of what `painted` gives or a network paints, (B, C, H, W)."""
+        mean, std = (painted.new_tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return View(self.name, parts={"pixels": painted * std + mean})
 
     def corrupt(self, view: View, chosen: Tensor, grid: tuple[int, ...], draw: Draw) -> View:
         """Marks the patches `chosen` (B, N) bool as masked; the encoder puts its mask token there."""

@@ -51,7 +51,7 @@ class Series:
     """A stored row is (L, channels) float32.  Rows of more than 262,144 numbers keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "series"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "values", "target"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     dtype: ClassVar[str] = "float32"

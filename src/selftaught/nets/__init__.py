@@ -39,6 +39,7 @@ PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
+    "painter": "selftaught.nets.painter:Painter",
     "prototypes": "selftaught.nets.heads:Prototypes",
 }
 """{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""

@@ -15,18 +15,18 @@ class Queue(nn.Module):
     order, so that every rank keeps the same queue.
     """
 
-    rows: Tensor | None
-    oldest: Tensor | None
+    rows: Tensor
+    oldest: Tensor
 
     def __init__(self, size: int, width: int):
         super().__init__()
-        self.register_buffer("rows", F.normalize(torch.randn(size, width), dim=1) if size else None)
-        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64) if size else None)
+        self.register_buffer("rows", F.normalize(torch.randn(size, width), dim=1))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def push(self, rows: Tensor | None) -> None:
         """The oldest rows make room; of more rows than fit, the last stay."""
-        if self.rows is None or self.oldest is None or rows is None:
+        if rows is None:
             return
         size = len(self.rows)
         new = rows[-size:].to(self.rows.dtype)

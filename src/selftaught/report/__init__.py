@@ -1,4 +1,4 @@
-"""`report`: one offline HTML page about a run."""
+"""`report` and `comparison`: one offline HTML page about a run, or about a comparison of methods."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ from ..nets import store
 from ..train import Run
 from ..train.run import write_text
 from . import atlas as atlases
+from .comparison import comparison
 from .page import page
 
-__all__ = ["report"]
+__all__ = ["comparison", "report"]
 
 
 def report(

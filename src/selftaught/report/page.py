@@ -16,26 +16,31 @@ from .charts import Curve, curves, intervals
 ANSWERS = {"helped": "helped", "hurt": "hurt", "cannot tell": "open"}
 
 
-def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
-    """The whole page as text."""
+def document(title: str, body: str) -> str:
+    """A whole page with this body: style and script inside, nothing loaded from anywhere."""
     script = resources.files(__package__).joinpath("page.js").read_text("utf-8")
     style = resources.files(__package__).joinpath("page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}"><title>{html.escape(title)}</title><style>{style}</style></head>'
+        f"<body><main><h1>{html.escape(title)}</h1>{body}</main><script>{script}</script></body></html>\n"
+    )
+
+
+def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
+    """The whole page as text."""
     config = run.config()
     sections = [
         _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _training(run), _views(run),
         _map(atlas), _neighbours(atlas), _leakage(evaluation), _about(run, config),
     ]  # fmt: skip
-    title = f"{config.get('method')} on {Path(str(config.get('data'))).name}"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}"><title>{html.escape(title)}</title><style>{style}</style></head>'
-        f"<body><main><h1>{html.escape(title)}</h1>{''.join(sections)}</main><script>{script}</script></body></html>\n"
-    )
+    return document(f"{config.get('method')} on {Path(str(config.get('data'))).name}", "".join(sections))
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+    """A titled part of the page; nothing where there is no body."""
     return f"<section><h2>{html.escape(title)}</h2>{body}</section>" if body else ""
 
 
@@ -81,7 +86,7 @@ def _scores(evaluation: dict | None) -> str:
         for d in evaluation["differences"]
         if d["b"] != "blind"
     ]
-    return _section("Scores", body) + _section("Paired differences", intervals(pairs, zero=True))
+    return section("Scores", body) + section("Paired differences", intervals(pairs, zero=True))
 
 
 def _label_curve(evaluation: dict | None) -> str:
@@ -104,7 +109,7 @@ def _label_curve(evaluation: dict | None) -> str:
     if len(budgets) < 2:
         return ""
     ticks = {float(b): str(b) for b in budgets}
-    return _section(
+    return section(
         "How many labels it takes",
         curves(drawn, x="labels a class", y=str(evaluation["metric"]), log_x=True, ticks=ticks),
     )
@@ -124,7 +129,7 @@ def _training(run: Run) -> str:
     )
     wait = sum(r.get("data_wait", 0) for r in rows) / len(rows)
     speed = f"<p class='soft'>{rows[-1]['examples_per_second']:,.0f} examples/s, {wait:.0%} of the time waiting for data. The rank is a trend inside this run, no ranking of methods.</p>"
-    return _section("Training", loss + rank + speed)
+    return section("Training", loss + rank + speed)
 
 
 def _views(run: Run) -> str:
@@ -132,7 +137,7 @@ def _views(run: Run) -> str:
     if not path.exists():
         return ""
     uri = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    return _section(
+    return section(
         "What the network saw",
         f'<img class="views" alt="stored pictures on the left, their views beside them" src="{uri}">',
     )
@@ -155,7 +160,7 @@ def _map(atlas: Atlas | None) -> str:
     legend = "".join(f'<span class="key c{colour[c]}">{html.escape(c)}</span>' for c in classes[:24])
     note = f"<p class='soft'>{len(atlas.xy)} rows by {atlas.how}; colours are labels that training did not see. Touch or hover a point.</p>"
     drawing = f'<svg viewBox="0 0 640 420" role="img" aria-label="map of representations">{"".join(marks)}</svg>'
-    return _section(
+    return section(
         "Map",
         f'{note}<div class="map">{drawing}<div id="tip"></div></div><p>{legend}</p><script type="application/json" id="items">{safe}</script>',
     )
@@ -172,7 +177,7 @@ def _neighbours(atlas: Atlas | None) -> str:
             text = atlas.labels[number] if atlas.labels else ("" if picture else atlas.texts[number])
             cells.append(f'<figure class="{"query" if place == 0 else ""}">{picture}{html.escape(text)}</figure>')
         lines.append(f'<div class="neighbours">{"".join(cells)}</div>')
-    return _section(
+    return section(
         "Nearest neighbours",
         "<p class='soft'>The first of each line is drawn by the seed, not chosen; the rest are its nearest rows.</p>"
         + "".join(lines),
@@ -192,7 +197,7 @@ def _leakage(evaluation: dict | None) -> str:
         if rows
         else ""
     )
-    return _section(
+    return section(
         "Leakage",
         f"<p>{leak['exact']} exact and {leak['near']} near duplicates between the pretraining data and the test rows.</p>{table}",
     )
@@ -206,7 +211,7 @@ def _about(run: Run, config: dict) -> str:
     ):
         if text:
             pieces.append(f"<details><summary>{title}</summary><pre>{html.escape(text)}</pre></details>")
-    return _section("About", "".join(pieces))
+    return section("About", "".join(pieces))
 
 
 def _read(path: Path) -> str:

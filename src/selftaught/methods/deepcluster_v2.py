@@ -8,8 +8,8 @@ When it fails: less than two epochs (the first clusters are those of an untraine
 by far.
 What to watch: `accuracy`, how often a view falls into its example's cluster; `code_perplexity`, the number of clusters in use.
 
-Cost: SimCLR's for two large crops, a quarter of one for each small crop, and once an epoch a forward pass of all rows and 20 passes of spherical k-means
-(rows x clusters x width).  Rows do not meet in the loss: micro-batches add up where nothing is normalised over the batch.
+Cost: SimCLR's for two large crops, a quarter of one for each small crop, and once an epoch a forward pass of all rows and up to 20 passes of
+spherical k-means on one core (rows x clusters x width).  Rows do not meet in the loss: micro-batches add up where nothing is normalised over the batch.
 
 Scaled to the budget: 3 x 3000 clusters of 1.3 million pictures -> one set of 256 (at most half as many as rows); clusters are formed from clean views in a pass of
 their own, where the paper takes last epoch's augmented ones; 6 small crops -> 2; batch 4096 -> 256; LARS -> AdamW.
@@ -26,17 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode, random
-from ..losses import mean, per_token
+from ..losses import logged, mean, per_token
 from ..measures import spherical_kmeans
 from ..nets.heads import MLP
 
 
-class DeepCluster(Method):
+class DeepClusterV2(Method):
     """Clusters of the representation as labels, formed anew each epoch."""
 
     family: ClassVar[str] = "clustering"
     paper: ClassVar[str] = "Caron et al. 2020, DeepCluster-v2, in Unsupervised Learning of Visual Features by Contrasting Cluster Assignments"  # fmt: skip
-    aliases: ClassVar[tuple[str, ...]] = ("deepcluster-v2",)
+    aliases: ClassVar[tuple[str, ...]] = ("deepcluster",)
     needs: ClassVar[frozenset[str]] = frozenset({"augment", "local"})
     refresh_at: ClassVar[tuple[Duration, ...]] = (Duration(1, "epochs"),)
 
@@ -103,7 +103,7 @@ class DeepCluster(Method):
         right = (scores.argmax(1) == wanted.repeat(len(views))).to(scores.dtype).view(len(views), -1)
         used = torch.bincount(self.get_buffer("assigned"), minlength=self.count_of) / len(self.get_buffer("ids"))
         return {
-            "loss": mean(per_view.mean(0), batch.total), "accuracy": mean(right.mean(0), batch.total).detach(),
+            "loss": mean(per_view.mean(0), batch.total), "accuracy": logged(right.mean(0)),
             "baseline": scores.new_tensor(math.log(self.count_of)), "codes": scores.new_tensor(self.count_of),
             "code_perplexity": torch.special.entr(used).sum().exp(), "features": features[0].detach(),
         }  # fmt: skip

@@ -8,14 +8,14 @@ import torch
 
 from selftaught import train
 from selftaught.core import Batch, View
-from selftaught.methods.deepcluster import DeepCluster
+from selftaught.methods.deepcluster_v2 import DeepClusterV2
 from selftaught.train import checkpoint
 
 from .small import batch_of, made, pictures, tokens
 
 
 def test_loss_is_the_cross_entropy_of_every_view_with_its_rows_cluster():
-    method = made(DeepCluster(clusters=5, crops=1, hidden=12, width=6, norm="layer"), tokens())
+    method = made(DeepClusterV2(clusters=5, crops=1, hidden=12, width=6, norm="layer"), tokens())
     index = torch.tensor([7, 2, 40, 3, 99, 12])
     batch = batch_of(method, pictures(), index=index)
     features = torch.cat([method.encoder(View.cat(batch.views[:2])), method.encoder(batch.views[2])])
@@ -32,7 +32,7 @@ def test_loss_is_the_cross_entropy_of_every_view_with_its_rows_cluster():
 
 
 def test_refreshing_gives_every_row_the_closest_centroid_by_id():
-    method = made(DeepCluster(clusters=5, crops=1, hidden=12, width=6, norm="layer"), tokens())
+    method = made(DeepClusterV2(clusters=5, crops=1, hidden=12, width=6, norm="layer"), tokens())
     view, ids = pictures(100), torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:100]
     parts = torch.arange(100).split(32)
     with torch.no_grad():
@@ -51,15 +51,15 @@ def test_a_run_refreshes_each_epoch_and_goes_on_in_the_same_bits(tmp_path, monke
         "options": {"clusters": 4, "crops": 1, "hidden": 8, "width": 4}, "recipe": {"batch": 10}, "holdout": 0.2,
         "encoder_options": {"widths": (8,), "blocks": (1,), "strides": (2,), "stem": 8},
     }  # fmt: skip
-    honest, seen = DeepCluster.refresh, []
+    honest, seen = DeepClusterV2.refresh, []
 
     def refresh(self, sweep):
         batches = list(sweep)
         seen.append((batches[0].step, torch.cat([b.index for b in batches]).tolist(), self.training))
         honest(self, batches)
 
-    monkeypatch.setattr(DeepCluster, "refresh", refresh)
-    whole = train.pretrain(data, method="deepcluster", steps=5, out=tmp_path / "whole", **small)
+    monkeypatch.setattr(DeepClusterV2, "refresh", refresh)
+    whole = train.pretrain(data, method="deepcluster-v2", steps=5, out=tmp_path / "whole", **small)
     assert [step for step, _, _ in seen] == [0, 2, 4]
     assert all(len(set(ids)) == 20 and not training for _, ids, training in seen)
     for stop_at in (2, 3):
@@ -67,7 +67,7 @@ def test_a_run_refreshes_each_epoch_and_goes_on_in_the_same_bits(tmp_path, monke
         out = tmp_path / f"cut{stop_at}"
         train.pretrain(
             data,
-            method="deepcluster",
+            method="deepcluster-v2",
             steps=5,
             out=out,
             stop=lambda calls=calls, at=stop_at: next(calls) >= at - 1,

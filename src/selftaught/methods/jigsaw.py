@@ -1,0 +1,95 @@
+"""Jigsaw: in which order were the tiles of the picture shuffled?
+
+Paper: Noroozi & Favaro, "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles", ECCV 2016 (arXiv:1603.09246).
+
+When it works: photographs of things with parts in a usual order, upright; the whole arrangement says more than one pair (relative-position).
+When it fails: textures, top views, microscopy; pictures so small that a tile shows nothing (under about 32 pixels).  The task is solved by features of
+the middle of the network: probe every layer (`selftaught evaluate --layer all`).
+What to watch: `accuracy`, of `orders` answers.  High within a few steps is a shortcut, not understanding.
+
+Cost: nine tiles a row: less than one whole picture.  Rows do not meet in the loss: micro-batches add up where nothing is normalised over the batch.
+
+Scaled to the budget: 1000 orders -> 64, far apart from one another as in the paper; 64-pixel tiles -> 85 % of a third of the side; SGD -> AdamW.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, encode, random
+from ..losses import logged, mean, per_token
+from ..nets.heads import MLP
+
+GRID = 3
+DRAWN = 2000  # permutations among which the next is chosen
+
+
+class Jigsaw(Method):
+    """Predicts the order in which tiles were shuffled, out of a fixed set of orders."""
+
+    family: ClassVar[str] = "predictive"
+    paper: ClassVar[str] = "Noroozi & Favaro 2016, Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles"  # fmt: skip
+    needs: ClassVar[frozenset[str]] = frozenset({"tiles"})
+
+    orders: int = 64
+    """Number of orders to tell apart."""
+    part: int = 64
+    """Width to which each tile's representation is brought before all nine are joined."""
+    hidden: int = 512
+    """Hidden width of the classifier."""
+    norm: Literal["batch", "layer", "none"] = "none"
+    """Normalisation inside the classifier."""
+
+    def defaults(self, facts: Facts) -> Recipe:
+        cpu = facts.device == "cpu"
+        return Recipe(
+            batch=128, optimizer="adamw", lr=1e-3, weight_decay=1e-2,
+            duration=Duration(10, "minutes") if cpu else Duration(100, "epochs"),
+            scaled={"orders": f"1000 -> {self.orders}", "optimizer": "SGD -> AdamW at 0.001"},
+        )  # fmt: skip
+
+    def views(self, facts: Facts) -> list[ViewSpec]:
+        return [ViewSpec(facts.modality.plain(facts))]
+
+    def setup(self, encoder: Encoder, facts: Facts) -> Self:
+        if not 2 <= self.orders <= DRAWN:
+            raise RequestError(f"orders = {self.orders} is no puzzle.", f"Give 2 to {DRAWN}.")
+        self.encoder, self.modality = encoder, facts.modality
+        self.narrow = MLP((encoder.dim, self.part), norm="none")
+        self.head = MLP((GRID * GRID * self.part, self.hidden, self.orders), norm=self.norm)
+        self.register_buffer("order", far_apart(self.orders, GRID * GRID), persistent=False)
+        return self
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        (view,) = batch.views
+        draw = batch.draw()
+        features = encode(self.encoder, self.modality.tiles(view, GRID, draw))
+        parts = self.narrow(torch.cat(features)).unflatten(0, (GRID * GRID, -1)).transpose(0, 1)  # (B, 9, part)
+        wanted = draw.integers("order", self.orders)
+        order = self.get_buffer("order")[wanted]
+        logits = self.head(parts.gather(1, order[..., None].expand_as(parts)).flatten(1))
+        per_row = per_token(logits, wanted, True)
+        right = (logits.argmax(1) == wanted).to(per_row.dtype)
+        return {
+            "loss": mean(per_row, batch.total), "accuracy": logged(right),
+            "baseline": per_row.new_tensor(math.log(self.orders)), "features": features[4].detach(),
+        }  # fmt: skip
+
+    def keep(self) -> Kept:
+        return Kept(self.encoder, {"narrow": self.narrow, "head": self.head})
+
+
+def far_apart(count: int, tiles: int) -> Tensor:
+    """(count, tiles) int64 permutations, each the one of many drawn whose least Hamming distance to those before is the largest
+    (the paper's algorithm 1); the same on every machine."""
+    pool = random.permute_rows(random.key("jigsaw"), torch.arange(DRAWN), tiles)
+    chosen = [0]
+    least = (pool != pool[0]).sum(1)
+    while len(chosen) < count:
+        chosen.append(int(least.argmax()))
+        least = torch.minimum(least, (pool != pool[chosen[-1]]).sum(1))
+    return pool[chosen]

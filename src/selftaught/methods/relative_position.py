@@ -1,0 +1,74 @@
+"""Relative position: where does this tile lie, seen from the middle one?
+
+Paper: Doersch, Gupta & Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015 (arXiv:1505.05192).
+
+When it works: photographs of things with parts in a usual order (a face, a car), upright.
+When it fails: textures, top views, microscopy: no part has a place; pictures so small that a tile shows nothing (under about 32 pixels).  The task is
+solved by features of the middle of the network: probe every layer (`selftaught evaluate --layer all`).
+What to watch: `accuracy`, of eight answers.  High within a few steps is a shortcut, not understanding.
+
+Cost: nine tiles of about a quarter of a cell-free third each: less than one whole picture a row.  Rows do not meet in the loss: micro-batches add up where nothing is
+normalised over the batch.
+
+Scaled to the budget: all eight neighbours of each middle tile at once, where the paper draws one; 96-pixel tiles -> 85 % of a third of the side; SGD -> AdamW.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode
+from ..losses import logged, mean, per_token
+from ..nets.heads import MLP
+
+GRID, MIDDLE = 3, 4
+
+
+class RelativePosition(Method):
+    """Predicts on which side of the middle tile another tile lies."""
+
+    family: ClassVar[str] = "predictive"
+    paper: ClassVar[str] = "Doersch et al. 2015, Unsupervised Visual Representation Learning by Context Prediction"
+    aliases: ClassVar[tuple[str, ...]] = ("context-prediction",)
+    needs: ClassVar[frozenset[str]] = frozenset({"tiles"})
+
+    hidden: int = 512
+    """Hidden width of the classifier of a pair."""
+    norm: Literal["batch", "layer", "none"] = "none"
+    """Normalisation inside the classifier."""
+
+    def defaults(self, facts: Facts) -> Recipe:
+        cpu = facts.device == "cpu"
+        return Recipe(
+            batch=128, optimizer="adamw", lr=1e-3, weight_decay=1e-2,
+            duration=Duration(10, "minutes") if cpu else Duration(100, "epochs"),
+            scaled={"pairs": "one of eight neighbours -> all eight", "optimizer": "SGD -> AdamW at 0.001"},
+        )  # fmt: skip
+
+    def views(self, facts: Facts) -> list[ViewSpec]:
+        return [ViewSpec(facts.modality.plain(facts))]
+
+    def setup(self, encoder: Encoder, facts: Facts) -> Self:
+        self.encoder, self.modality = encoder, facts.modality
+        self.head = MLP((2 * encoder.dim, self.hidden, GRID * GRID - 1), norm=self.norm)
+        return self
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        (view,) = batch.views
+        features = encode(self.encoder, self.modality.tiles(view, GRID, batch.draw()))
+        others = [f for n, f in enumerate(features) if n != MIDDLE]
+        logits = self.head(torch.cat([torch.cat([features[MIDDLE], f], 1) for f in others]))
+        wanted = torch.arange(len(others), device=logits.device).repeat_interleave(len(batch))
+        per_row = per_token(logits, wanted, True).view(len(others), -1).mean(0)
+        right = (logits.argmax(1) == wanted).to(per_row.dtype).view(len(others), -1).mean(0)
+        return {
+            "loss": mean(per_row, batch.total), "accuracy": logged(right),
+            "baseline": per_row.new_tensor(math.log(len(others))), "features": features[MIDDLE].detach(),
+        }  # fmt: skip
+
+    def keep(self) -> Kept:
+        return Kept(self.encoder, {"head": self.head})

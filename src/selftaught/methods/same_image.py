@@ -1,0 +1,90 @@
+"""Same image or not: do two tiles come from one picture?
+
+Paper: the question of Doersch et al., "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015 (arXiv:1505.05192), put
+as in Isola et al., "Learning Visual Groups from Co-occurrences in Space and Time", ICLR 2016 workshop (arXiv:1511.06811): co-occurrence as a yes or no.
+
+When it works: scenes and materials, where any part tells of the whole; also top views and microscopy, because no direction counts.
+When it fails: pictures that are all of one kind (every pair looks alike); lighting that is constant within a picture and differs between them answers
+the question, so each tile's brightness and contrast are taken out.
+What to watch: `accuracy`, of two answers, with as many yes as no.
+
+Cost: four tiles of a row, each less than a quarter of the picture.  Rows of the batch meet in the loss and no replay is offered: accumulation is refused.
+
+Scaled to the budget: every other row of the batch answers no, weighed down to as much as the yes; the paper draws one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, dist, encode
+from ..losses import full_precision, mean
+from ..nets.heads import Linear
+
+GRID = 2
+
+
+class SameImage(Method):
+    """Tells whether two tiles come from the same picture."""
+
+    family: ClassVar[str] = "predictive"
+    paper: ClassVar[str] = "Isola et al. 2016, Learning Visual Groups from Co-occurrences in Space and Time"
+    needs: ClassVar[frozenset[str]] = frozenset({"tiles"})
+    couples_rows: ClassVar[bool] = True
+
+    width: int = 128
+    """Width in which tiles are compared."""
+
+    def defaults(self, facts: Facts) -> Recipe:
+        cpu = facts.device == "cpu"
+        return Recipe(
+            batch=128, optimizer="adamw", lr=1e-3, weight_decay=1e-2,
+            duration=Duration(10, "minutes") if cpu else Duration(100, "epochs"),
+            scaled={"pairs": "one other picture -> all others of the batch"},
+        )  # fmt: skip
+
+    def views(self, facts: Facts) -> list[ViewSpec]:
+        return [ViewSpec(facts.modality.plain(facts))]
+
+    def setup(self, encoder: Encoder, facts: Facts) -> Self:
+        self.encoder, self.modality = encoder, facts.modality
+        self.asked, self.other = Linear(encoder.dim, self.width), Linear(encoder.dim, self.width)
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+        return self
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        (view,) = batch.views
+        features = encode(self.encoder, self.modality.tiles(view, GRID, batch.draw()))
+        if len(batch) * dist.world() < 2:
+            raise RequestError("same-image needs two rows in a batch at least.", "Give a larger batch.")
+        pairs = [(n, (n + 1) % len(features)) for n in range(len(features))]
+        found = [same_or_not(self.asked(features[a]), self.other(features[b]), self.bias) for a, b in pairs]
+        loss, right = (torch.stack(column).mean() for column in zip(*found, strict=True))
+        return {
+            "loss": loss, "accuracy": right.detach(), "baseline": loss.new_tensor(math.log(2)),
+            "features": features[0].detach(),
+        }  # fmt: skip
+
+    def keep(self) -> Kept:
+        return Kept(self.encoder, {"asked": self.asked, "other": self.other})
+
+
+@full_precision
+def same_or_not(asked: Tensor, other: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean logistic loss of a row with its own partner (yes) and with all others of all ranks (no), half and half; and the share that is right.
+
+    asked, other (B, P); a pair's score is their product divided by sqrt(P), plus `bias`.
+    """
+    others = dist.gather_rows(other)
+    scores = asked @ others.T / math.sqrt(asked.shape[1]) + bias
+    own = torch.zeros_like(scores, dtype=torch.bool)
+    place = torch.arange(len(asked), device=scores.device)
+    own[place, place + dist.rank() * len(asked)] = True
+    yes, no = F.softplus(-scores[own]), F.softplus(scores).masked_fill(own, 0).sum(1) / (len(others) - 1)
+    right = (scores[own] > 0).to(scores.dtype) + ((scores <= 0) & ~own).sum(1) / (len(others) - 1)
+    return mean((yes + no) / 2), mean(right / 2)
