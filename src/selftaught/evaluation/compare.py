@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import methods as kinds
 from .. import modalities, train
-from ..core import DataError, Encoder, RequestError, config
+from ..core import DataError, Encoder, RequestError, config, module
 from ..core.errors import SelftaughtError
 from ..core.listener import Listener
 from ..data import splits
@@ -61,8 +61,9 @@ class Arm:
         name, _, rest = text.partition(":")
         options = config.assign({}, rest.split(",")) if rest else {}
         kind = kinds.find(name)
-        kind(**options)
-        return cls(text, kinds.name_of(kind), options)
+        known = kinds.name_of(kind)
+        module.build(kind, options, known)
+        return cls(text, known, options)
 
     @property
     def folder(self) -> str:
