@@ -54,7 +54,7 @@ def draw(results: Results) -> None:
         for text, score in (("raw pixels", base["raw"]), ("untrained", float(np.mean(base["untrained"])))):
             axes.axhline(100 * score, color="grey", linewidth=0.8, linestyle=":")
             axes.annotate(
-                text, (1.0, 100 * score), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
+                text, (0.01, 100 * score), xycoords=("axes fraction", "data"), ha="left", va="bottom", color="grey"
             )
     axes.set(xscale="log", xlabel="minutes on two CPU cores", ylabel="kNN accuracy on CIFAR-10's test pictures, %")
     axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"], minor=False)

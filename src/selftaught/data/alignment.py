@@ -30,6 +30,12 @@ _BLOCK = 128
 _APART = 18.0
 _DETAIL, _AGREE, _FOLLOW, _FAR, _TINT = 1.5, 0.8, 0.9, 18.0, 10.0
 _CLOSE, _CLOSE_TINT, _CLOSER, _WHOLE = 6.0, 7.0, 4.0, 30
+_BOTH, _BOTH_AGREE, _BOTH_FOLLOW, _BOTH_TINT = (
+    8.0,
+    0.5,
+    0.75,
+    4.0,
+)  # a whole picture, coarsely re-encoded: each a little less, all at once
 
 
 def thumbnails(pixels: Tensor) -> Tensor:
@@ -58,6 +64,11 @@ def _describe(x: Tensor) -> Tensor:
 def _crop(x: Tensor, *, box: tuple[float, float, float]) -> Tensor:
     top, left, side = (round(v * SIDE) for v in box)
     return _resized(x[:, :, top : top + side, left : left + side], SIDE)
+
+
+def describe(thumbs: Tensor, *, mirrored: bool = False) -> Tensor:
+    """(N, 112) float32: coarse light and colour of whole thumbnails, in which re-encoded pictures lie close."""
+    return _describe_all(thumbs, (lambda x: x.flip(-1)) if mirrored else (lambda x: x))
 
 
 def _describe_all(thumbs: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -208,5 +219,8 @@ def _score(crop: Tensor, window: Tensor, side: Tensor) -> Tensor:
     close_tint = torch.where(side >= _WHOLE, _CLOSE_TINT, _CLOSER)
     flat = b.flatten(1).std(1) < 3
     same |= (apart <= close) & (tint <= close_tint) & ((follow >= _FOLLOW) | flat)
+    same |= (
+        (side >= _WHOLE) & (apart <= _BOTH) & (tint <= _BOTH_TINT) & (agree >= _BOTH_AGREE) & (follow >= _BOTH_FOLLOW)
+    )
     likeness = (1 - apart / 255).clamp(0, 1)
     return torch.where(same, 0.5 + likeness / 2, likeness / 2)

@@ -15,7 +15,7 @@ from .protocol import Problem
 
 NEIGHBOURS = 5
 """Nearest training rows of each test row that are candidates."""
-BLOCK, BARREN = 256, 2
+BLOCK, BARREN = 256, 8
 """Candidates are verified from the most similar on, so many at a time; the search ends after so many blocks without a copy."""
 SEARCH = 2e11
 """Multiply-adds that a search before the split may cost: a few seconds."""
@@ -87,14 +87,32 @@ def clusters(data, *, near: bool = True) -> np.ndarray:
 
 
 def _near(a, a_features: np.ndarray, b, b_features: np.ndarray | None) -> duplicates.Pairs:
-    """Near copies between `a` and `b` (None: within a): the most similar pairs by features first, each verified on the input."""
-    verify = _verifier(a, b)
-    if verify is None:
-        none = np.empty(0, np.int64)
-        return duplicates.Pairs(none, none, none.astype(np.float32))
+    """Near copies between `a` and `b` (None: within a): the most similar pairs first, each verified on the input.
+
+    Similar by the features; pictures also by their coarse look, mirrored too, which features need not see.
+    """
     middle = a_features.mean(0) if b_features is None else b_features.mean(0)
     second = None if b_features is None else _projected(b_features, middle)
-    found = duplicates.near_duplicates(_projected(a_features, middle), second, k=NEIGHBOURS, threshold=0.0)
+    found = [duplicates.near_duplicates(_projected(a_features, middle), second, k=NEIGHBOURS, threshold=0.0)]
+    pixels = a.fetch(np.arange(1)).parts.get("pixels")
+    verify: duplicates.Verify | None
+    if pixels is not None and min(pixels.shape[2:]) >= DETAIL:
+        ours, theirs = duplicates.thumbnails(a), None if b is None else duplicates.thumbnails(b)
+        verify = duplicates.picture_verifier(ours, theirs)
+        found += duplicates.look_alikes(ours, theirs, k=NEIGHBOURS)
+    else:
+        verify = _closer(raw(a), a if b is None else b) if raw(a, rows=np.arange(1)).shape[1] >= NARROW else None
+    kept = [_verified(pairs, verify) for pairs in found] if verify else []
+    return duplicates.Pairs(
+        *(
+            np.concatenate([getattr(p, f) for p in kept] or [np.empty(0, np.int64)])
+            for f in ("first", "second", "score")
+        )
+    )
+
+
+def _verified(found: duplicates.Pairs, verify: duplicates.Verify) -> duplicates.Pairs:
+    """The pairs that are copies, looked at from the most similar on until there are no more for a while."""
     order = np.argsort(-found.score, kind="stable")
     kept, barren = [], 0
     for start in range(0, len(order), BLOCK):
@@ -115,15 +133,6 @@ def _projected(features: np.ndarray, middle: np.ndarray) -> np.ndarray:
         return features - middle
     onto = random.normal(random.key("projection"), torch.arange(width), (PROJECTED,)).numpy()
     return features @ onto - middle @ onto
-
-
-def _verifier(a, b) -> duplicates.Verify | None:
-    """What says of pairs of rows whether they are copies; None where nothing can."""
-    pixels = a.fetch(np.arange(1)).parts.get("pixels")
-    if pixels is not None and min(pixels.shape[2:]) >= DETAIL:
-        return duplicates.picture_verifier(duplicates.thumbnails(a), None if b is None else duplicates.thumbnails(b))
-    ours = raw(a)
-    return None if ours.shape[1] < NARROW else _closer(ours, a if b is None else b)
 
 
 def _closer(ours: np.ndarray, theirs) -> duplicates.Verify:
