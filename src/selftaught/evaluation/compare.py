@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import methods as kinds
-from .. import modalities, train
+from .. import modalities, tasks, train
 from ..core import DataError, Encoder, RequestError, config, module
 from ..core.errors import SelftaughtError
 from ..core.listener import Listener
@@ -297,7 +297,7 @@ class Contest:
             tested[name] = [self._tested(one, some)]
         rows = [row for name, found in tested.items() for row in self._rows(name, found)]
         result = {
-            "task": problem.task.name if hasattr(problem.task, "name") else type(problem.task).__name__.lower(),
+            "task": tasks.name_of(problem.task),
             "metric": problem.task.metric, "rows": rows,
             "choice": [{k: v for k, v in c.items() if k != "items"} for c in self.ledger.cells.values()],
             "recommendation": self._recommend(alive, list(standing), total, seeds, rows, at),

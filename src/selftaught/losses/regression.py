@@ -26,3 +26,9 @@ def standardised(values: Tensor, *, epsilon: float = 1e-6) -> Tensor:
         return values
     centred = values - values.mean(-1, keepdim=True)
     return centred / (centred.square().sum(-1, keepdim=True) / (values.shape[-1] - 1) + epsilon).sqrt()
+
+
+@full_precision
+def smooth_absolute(predicted: Tensor, wanted: Tensor, *, beta: float = 1.0) -> Tensor:
+    """(M,) the mean over D of the smooth absolute error of (M, D): quadratic below `beta`, absolute above (Girshick 2015, equation 3)."""
+    return F.smooth_l1_loss(predicted, wanted.to(predicted.dtype), beta=beta, reduction="none").mean(1)

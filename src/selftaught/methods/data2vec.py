@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec
-from ..losses import full_precision, mean
+from ..losses import full_precision, mean, smooth_absolute
 from ..nets.heads import Linear
 from ..nets.teacher import Teacher
 from ..views import block_masks, random_tokens
@@ -85,7 +85,7 @@ class Data2Vec(Method):
             wanted = averaged([stage.patches[chosen] for stage in upper])
         hidden = self.modality.corrupt(view, chosen, grid, batch.draw())
         read = self.encoder.trunk(self.encoder.tokenize(hidden))
-        off = smooth(self.head(read.patches[chosen]), wanted, self.beta)
+        off = smooth_absolute(self.head(read.patches[chosen]), wanted, beta=self.beta)
         spread = wanted.std(0, correction=0).mean() if len(wanted) else wanted.sum()
         return {
             "loss": mean(off, batch.total), "spread": spread, "features": self.encoder.pool(read).detach(),
@@ -107,9 +107,3 @@ def averaged(layers: list[Tensor]) -> Tensor:
     """(M, D) mean of the layers' (M, D), each of mean 0 and deviation 1 along D, and normalised so again."""
     width = layers[0].shape[1:]
     return F.layer_norm(torch.stack([F.layer_norm(x, width) for x in layers]).mean(0), width)
-
-
-@full_precision
-def smooth(predicted: Tensor, wanted: Tensor, beta: float) -> Tensor:
-    """(M,) smooth absolute error of (M, D): quadratic below `beta`, absolute above."""
-    return F.smooth_l1_loss(predicted, wanted.to(predicted.dtype), beta=beta, reduction="none").mean(1)

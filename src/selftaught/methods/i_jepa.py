@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Tokens, ViewSpec
-from ..losses import full_precision, mean
+from ..losses import full_precision, mean, smooth_absolute
 from ..nets.decoder import Decoder
 from ..nets.teacher import Teacher
 from ..views import rectangles
@@ -101,7 +101,7 @@ class IJEPA(Method):
         predicted = self.predictor.head(self.predictor(encoded, places, tokens).patches[targets])
         spread = wanted.std(0, correction=0).mean() if len(wanted) else wanted.sum()
         return {
-            "loss": mean(smooth(predicted, wanted), batch.total), "spread": spread,
+            "loss": mean(smooth_absolute(predicted, wanted), batch.total), "spread": spread,
             "features": self.encoder.pool(encoded).detach(),
         }  # fmt: skip
 
@@ -132,9 +132,3 @@ def _taken(tokens: Tokens, chosen: Tensor) -> tuple[Tokens, Tensor]:
 def normal(x: Tensor) -> Tensor:
     """(M, D) with mean 0 and deviation 1 along D."""
     return F.layer_norm(x, x.shape[1:])
-
-
-@full_precision
-def smooth(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """(M,) smooth absolute error of (M, D)."""
-    return F.smooth_l1_loss(predicted, wanted.to(predicted.dtype), reduction="none").mean(1)

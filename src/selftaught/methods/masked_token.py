@@ -28,6 +28,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target
 from ..losses import head_loss
 from ..nets.blind import BlindGuess
 from ..nets.heads import Linear
+from ..views import random_tokens
 
 
 class MaskedToken(Method):
@@ -73,10 +74,7 @@ class MaskedToken(Method):
             tokens = self.encoder.tokenize(view)
         target = self.modality.target(view, tokens.grid)
         able = target.valid if tokens.content is None else target.valid & tokens.content[:, tokens.prefix :]
-        noise = batch.draw().uniform("mask", able.shape[1]).masked_fill(~able, 2.0)
-        rank = noise.argsort(dim=1, stable=True).argsort(dim=1)
-        many = (able.sum(1) * self.ratio).round().clamp_min(1)
-        return target, able & (rank < many[:, None]), tokens.grid
+        return target, random_tokens(batch.draw(), able, self.ratio), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views

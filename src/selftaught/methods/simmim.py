@@ -22,6 +22,7 @@ from torch import Tensor
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target, ViewSpec, dist
 from ..losses import full_precision, logged, mean
 from ..nets.heads import Linear
+from ..views import random_tokens
 
 
 class SimMIM(Method):
@@ -57,10 +58,7 @@ class SimMIM(Method):
         with torch.no_grad():
             tokens = self.encoder.tokenize(view)
         target = self.modality.target(view, tokens.grid)
-        noise = batch.draw().uniform("mask", target.valid.shape[1]).masked_fill(~target.valid, 2.0)
-        rank = noise.argsort(dim=1, stable=True).argsort(dim=1)
-        many = (target.valid.sum(1) * self.ratio).round().clamp_min(1)
-        return target, target.valid & (rank < many[:, None]), tokens.grid
+        return target, random_tokens(batch.draw(), target.valid, self.ratio), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
