@@ -14,7 +14,9 @@ from selftaught.data import splits
 from selftaught.data.dataset import Dataset
 from selftaught.evaluation import compare
 from selftaught.evaluation.choice import Choice
-from selftaught.evaluation.compare import Arm, Ledger, recommend, rungs
+from selftaught.evaluation.conclusion import recommend
+from selftaught.evaluation.contest import Arm, rungs
+from selftaught.evaluation.ledger import Ledger, file_name
 from selftaught.evaluation.protocol import prepare
 from selftaught.evaluation.statistics import Interval
 from selftaught.modalities import open_data
@@ -115,9 +117,61 @@ def test_a_comparison_that_was_cut_off_ends_in_the_same_scores(digits, found, tm
     assert strip(again) == strip(found[0])
 
 
+def test_an_arm_that_is_added_later_trains_alone_and_stands_beside_the_others(digits, tmp_path, monkeypatch):
+    data, labels = digits
+    once = compare(data, labels=labels, methods=["simclr", "rotation"], whole=True, out=tmp_path / "once", **SMALL)
+    compare(data, labels=labels, methods=["simclr"], whole=True, out=tmp_path / "c", **SMALL)
+    trained, honest = [], train.pretrain
+    monkeypatch.setattr(train, "pretrain", lambda *a, **k: (trained.append(k["method"]), honest(*a, **k))[1])
+    joined = compare(data, labels=labels, methods=["simclr", "rotation"], whole=True, out=tmp_path / "c", **SMALL)
+    assert trained == ["rotation"]
+    strip = lambda rows: [{k: v for k, v in r.items() if k != "seconds"} for r in rows]  # noqa: E731
+    assert strip(joined["rows"]) == strip(once["rows"])
+    assert joined["differences"] == once["differences"]
+
+
+def test_a_test_set_of_ones_own_is_the_table_and_is_never_pretrained_on(digits, tmp_path):
+    data, labels = digits
+    rows, parts = data.modality, []
+    for some in (np.arange(350), np.arange(350, 500)):
+        parts.append(Dataset.from_arrays(data.rows(some), rows, columns={"label": labels[some]}))
+    settings = {**SMALL, "methods": ["simclr"], "budgets": (2, 5), "out": tmp_path / "c"}
+    result = compare(parts[0], test=parts[1], **settings)
+    assert result["test_rows"] == 150
+    assert {r["labels_per_class"] for r in result["rows"] if r["probe"] == "linear"} == {2, 5, "all"}
+    run = next((tmp_path / "c" / "runs").iterdir())
+    assert json.loads((run / "data.json").read_text())["rows"] == 350
+
+
+def test_methods_of_two_kinds_of_encoder_have_an_untrained_one_each(digits, tmp_path):
+    data, labels = digits
+    settings = {k: v for k, v in SMALL.items() if k not in TINY} | {"steps": 1}
+    result = compare(data, labels=labels, methods=["rotation", "mae"], out=tmp_path / "c", **settings)
+    assert {r["features"] for r in result["rows"]} == {
+        "rotation",
+        "mae",
+        "raw",
+        "untrained resnet-small",
+        "untrained vit",
+    }
+    gaps = {(d["a"], d["b"], d["probe"], d["labels_per_class"]): d["mean"] for d in result["differences"]}
+    means = {(r["features"], r["probe"], r["labels_per_class"]): r["mean"] for r in result["rows"]}
+    for (a, b, probe, budget), gap in gaps.items():
+        assert gap == pytest.approx(means[a, probe, budget] - means[b, probe, budget], abs=2e-6)
+
+
+def test_damaged_scores_are_measured_again(digits, tmp_path):
+    data, labels = digits
+    settings = {**SMALL, "methods": ["simclr"], "out": tmp_path / "c"}
+    first = compare(data, labels=labels, **settings)
+    for file in (tmp_path / "c" / "scores").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert json.dumps(compare(data, labels=labels, **settings)) == json.dumps(first)
+
+
 def test_another_request_in_the_same_folder_is_refused(digits, found, tmp_path):
     data, labels = digits
-    with pytest.raises(RequestError, match="another arms, seed"):
+    with pytest.raises(RequestError, match="another seed"):
         compare(data, labels=labels, methods=["simclr"], seed=3, out=found[1], **SMALL)
     (tmp_path / "diary.txt").write_text("dear diary")
     with pytest.raises(RequestError, match="holds other files"):
@@ -188,7 +242,11 @@ def test_choice_of_numbers_is_r2(digits):
 
 def test_rounds():
     assert rungs(3, 4.0, False) == [4.0]
-    assert rungs(8, 4.0, False) == [1.0, 2.0, 4.0]
+    assert (arm.method, arm.options, file_name(arm.name)) == (
+        "sparse-manifold",
+        {"preset": "quick"},
+        "smt-preset=quick",
+    )
     assert rungs(8, 4.0, True) == [4.0]
 
 

@@ -40,6 +40,10 @@ class Arguments(Common):
     """Labelled rows that the choice uses, at most."""
     holdout: float = 0.2
     """Share of the rows that is tested and never pretrained on."""
+    test: str | None = None
+    """A test set of your own, in the place of the share."""
+    budgets: tuple[int, ...] = ()
+    """Labels a class of the linear probes in the table, beside all (default: the one of a verdict)."""
     draws: int = 10
     """Few-label draws on the test rows."""
     shelf: tuple[str, ...] = ()

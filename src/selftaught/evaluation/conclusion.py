@@ -1,0 +1,142 @@
+"""What a comparison ends in: the table on rows that chose nothing, paired differences from the controls, one sentence of advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import tasks
+from ..core import Encoder
+from .contest import Arm, Contest, Standing
+from .embed import embed, raw
+from .probe import Features, Probed, probe
+from .protocol import Budget
+from .statistics import Scores, interval
+
+
+@dataclass
+class Conclusion:
+    """The end of a contest: `alive` came to the end of `total`, `standing` needed none of it."""
+
+    contest: Contest
+    alive: list[Arm]
+    standing: list[Standing]
+    total: float
+    seeds: Sequence[int]
+    at: Budget
+    """Labels a class at which the advice names test scores."""
+    draws: dict[Budget, list[np.ndarray]]
+
+    def result(self) -> dict[str, Any]:
+        """What `compare` returns; it is written into compare.json too."""
+        contest = self.contest
+        tested = {arm.name: self._of_arm(arm) for arm in self.alive}
+        tested |= {one.name: self._of_standing(one) for one in self.standing}
+        rows = [row for name, found in tested.items() for row in self._rows(name, found)]
+        result = {
+            "task": tasks.name_of(contest.problem.task), "metric": contest.problem.task.metric, "rows": rows,
+            "differences": self._differences(tested), "choice": contest.trials(self.standing, self.seeds),
+            "recommendation": self._recommend(rows), "chosen_with": len(contest.choice.rows),
+            "test_rows": len(contest.problem.targets), "unit": contest.unit,
+        }  # fmt: skip
+        contest.ledger.write(result=result)
+        return result
+
+    def _of_arm(self, arm: Arm) -> Probed:
+        contest = self.contest
+        cells = {contest.cell_of(arm, self.total, s): s for s in self.seeds}
+        good = {cell: s for cell, s in cells.items() if "mean" in contest.ledger.cells[cell]}
+        return self._joined({cell: lambda s=s: contest.encoder(arm, self.total, s) for cell, s in good.items()})  # type: ignore[misc]
+
+    def _of_standing(self, one: Standing) -> Probed:
+        return self._joined({c: lambda e=e: e for c, e in zip(one.cells(self.seeds), one.encoders, strict=False)})  # type: ignore[misc]
+
+    def _joined(self, several: dict[str, Callable[[], Encoder | None]]) -> Probed:
+        """The test scores of cells, measured once and kept in the ledger's folder; seeds side by side."""
+        wanted = {("knn", "all"), ("linear", "all"), *(("linear", b) for b in self.draws)}
+        total: Probed | None = None
+        for cell, opened in several.items():
+            found = self.contest.ledger.kept(cell)
+            if found is None or not wanted <= found.scores.keys():
+                found = self._tested(opened())
+                self.contest.ledger.keep(cell, found)
+            if total is None:
+                total = found
+            else:
+                total.join(found)
+        assert total is not None
+        return total
+
+    def _tested(self, encoder: Encoder | None) -> Probed:
+        contest = self.contest
+        some = {"batch": contest.batch, "device": contest.device, "listener": contest.listener}
+        pool, test = (
+            raw(d) if encoder is None else embed(encoder, d, **some)  # type: ignore[arg-type]
+            for d in (contest.problem.pool, contest.problem.test)
+        )
+        return probe(contest.problem, Features(pool, test), self.draws, seed=contest.choice.seed)
+
+    def _rows(self, name: str, found: Probed) -> list[dict[str, Any]]:
+        """One row a probe and budget."""
+        contest = self.contest
+        seconds = [c["seconds"] for c in contest.ledger.cells.values() if c["arm"] == name and "seconds" in c]
+        out = []
+        for (how, budget), held in found.scores.items():
+            got = interval(held, contest.problem.test_groups, seed=contest.choice.seed)
+            out.append({
+                "features": name, "method": name, "seconds": round(max(seconds), 1), "probe": how, "layer": "last",
+                "labels_per_class": budget, "mean": round(got.mean, 6), "low": round(got.low, 6), "high": round(got.high, 6),
+                "draws": held.numerator.shape[1], "seeds": held.numerator.shape[0],
+            })  # fmt: skip
+        return out
+
+    def _differences(self, tested: dict[str, Probed]) -> list[dict[str, Any]]:
+        """Every arm that was trained minus every one that needed no training: paired by test row and draw."""
+        groups, seed, out = self.contest.problem.test_groups, self.contest.choice.seed, []
+        for arm in self.alive:
+            for one in self.standing:
+                for (how, budget), held in tested[arm.name].scores.items():
+                    gap = interval(held.minus(tested[one.name].scores[how, budget]), groups, seed=seed)
+                    span = {"mean": round(gap.mean, 6), "low": round(gap.low, 6), "high": round(gap.high, 6)}
+                    out.append({"a": arm.name, "b": one.name, "probe": how, "labels_per_class": budget, **span})
+        return out
+
+    def _few(self, names: Sequence[str]) -> Scores:
+        """The few-label scores of an arm, a seed each, from its cells."""
+        cells = [self.contest.ledger.cells[n] for n in names if "items" in self.contest.ledger.cells[n]]
+        bounded = (0.0, 1.0) if self.contest.problem.task.wants != "number" else None
+        return Scores(np.array([[c["items"][0]] for c in cells]), np.array(cells[0]["items"][1]), bounded)
+
+    def _recommend(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """The arm with the best few-label score, what it is ahead of, and how surely."""
+        contest, standing = self.contest, [s.name for s in self.standing]
+        few = {a.name: self._few([contest.cell_of(a, self.total, s) for s in self.seeds]) for a in self.alive}
+        few |= {s.name: self._few(s.cells(self.seeds)) for s in self.standing}
+        order = sorted(few, key=lambda name: -few[name].mean)
+        best, second = order[0], order[1]
+        gap = interval(few[best].minus(few[second]), contest.choice.groups, seed=contest.choice.seed)
+        sure = gap.low > 0
+        held = {r["features"]: r for r in rows if r["probe"] == "linear" and r["labels_per_class"] == self.at}
+        sentence = recommend(best, second, few[best].mean, gap, sure, len(contest.choice.rows), standing)
+        test = f" On {len(contest.problem.targets)} test rows: {held[best]['mean']:.3f} [{held[best]['low']:.3f}, {held[best]['high']:.3f}]"
+        test += "".join(f", {n} {held[n]['mean']:.3f}" for n in order[1:3] if n in held)
+        test += f" ({'all' if self.at == 'all' else self.at} labels{'' if self.at == 'all' or contest.problem.classes is None else ' a class'})."
+        return {
+            "method": best, "sure": sure, "second": second, "ahead": round(gap.mean, 6), "low": round(gap.low, 6),
+            "high": round(gap.high, 6), "sentence": sentence + test,
+        }  # fmt: skip
+
+
+def recommend(best: str, second: str, score: float, gap, sure: bool, rows: int, standing: Sequence[str]) -> str:
+    """One sentence of advice with its reason."""
+    span = f"{gap.mean:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f}"
+    basis = f"a linear probe of {rows} labelled rows scores {score:.3f} on those it was not fitted on"
+    if best in standing:
+        return f"Take no pretext task: {best} features do best ({basis}; {span} over {second}). Longer runs or more data may change that."
+    if sure:
+        return f"Take {best}: {basis}, surely more than {second} ({span})."
+    other = "which costs nothing" if second in standing else "which may be as good"
+    return f"Take {best}: {basis}; it is not surely ahead of {second} ({span}), {other}."
