@@ -8,6 +8,7 @@ import json
 import re
 import sys
 
+import measured
 from record import RESULTS, ROOT
 
 
@@ -26,7 +27,9 @@ def pages() -> dict[str, str]:
         name = row["name"]
         out[f"methods/{name}.md"] = f"# {name}\n\n```text\n{methods.page(methods.find(name)).rstrip()}\n```\n"
         rows.append(f"| [{name}]({name}.md) | {row['family']} | {', '.join(row['modalities'])} | {row['paper']} |")
+    rows += ["", "How they fare in the same time: [measured](measured.md)."]
     out["methods/README.md"] = "\n".join(rows) + "\n"
+    out["methods/measured.md"] = measured.page(results())
     for name in tasks.names():
         text = (sys.modules[tasks.find(name).__module__].__doc__ or "").strip()
         out[f"tasks/{name}.md"] = f"# {name}\n\n```text\n{text}\n```\n"
