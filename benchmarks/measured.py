@@ -22,7 +22,7 @@ def page(found: dict[str, dict]) -> str:
 def _head(held: dict | None) -> str:
     if not held or not held["cells"]:
         return "# Measured\n\nGenerated: `make docs`.  `benchmarks/methods.py` is not run yet."
-    minutes, any_cell = held.get("minutes", 2), next(iter(held["cells"].values()))
+    minutes, any_cell = held["about"]["minutes"], next(iter(held["cells"].values()))
     chip, cores = any_cell["machine"]["chip"]["name"], any_cell["machine"]["cores"]
     return (
         f"# Measured\n\nGenerated from result files: `make docs`.\n\nEvery method with its defaults for {minutes:g} minutes on {cores} cores ({chip}), {SEEDS} seeds, "
