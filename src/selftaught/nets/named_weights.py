@@ -160,7 +160,8 @@ def _build(found: Found, file: TensorFile) -> Encoder:
         wanted = {k: tuple(v.shape) for k, v in nets.rebuild({"kind": found.kind, "options": found.options}).state_dict().items()}  # fmt: skip
     lacking = [n for n in wanted if n not in found.made_of and not n.endswith(("num_batches_tracked", "mask_token"))]
     for ours, how in found.made_of.items():
-        if ours not in wanted or (isinstance(how, str) and file.entries[how].shape != wanted[ours]):
+        shape = file.entries[how].shape if isinstance(how, str) and how in file.entries else None
+        if ours not in wanted or (isinstance(how, str) and shape != wanted[ours]):
             lacking.append(how if isinstance(how, str) else ours)
     if lacking:
         raise ModelError(
