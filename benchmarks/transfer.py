@@ -87,7 +87,14 @@ def pretrained(arm: str, seed: int, minutes: float, data: dict[str, Path], work:
     for_minutes = minutes / 2 if arm in PLANTED else minutes
     out = work / f"{arm}-{seed}"
     done = train.pretrain(
-        source, method="simclr", seed=seed, minutes=for_minutes, out=out, overwrite=True, **begun, **PLANTED.get(arm, {})
+        source,
+        method="simclr",
+        seed=seed,
+        minutes=for_minutes,
+        out=out,
+        overwrite=True,
+        **begun,
+        **PLANTED.get(arm, {}),
     )
     return out, done.result
 

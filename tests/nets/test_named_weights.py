@@ -270,7 +270,7 @@ def test_names_and_files_without_a_library_say_what_to_write(tmp_path):
     with pytest.raises(RequestError, match=r"whose names.*\n.*torchvision:m.safetensors or timm:"):
         nets.parse("m.safetensors")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match="no model.safetensors"):
+    with pytest.raises(ModelError, match=r"no model\.safetensors"):
         nets.build("torchvision", source=str(tmp_path))
 
 

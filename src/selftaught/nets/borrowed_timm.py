@@ -111,7 +111,9 @@ def from_timm(
     options = {ours: tuple(settings[ours]) for ours in ("mean", "std") if isinstance(settings.get(ours), list)}
     options |= {k: v for k, v in told.items() if v is not None and k != "heads"}
     size = settings.get("input_size")
-    size = size if isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size) else None
+    size = (
+        size if isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size) else None
+    )
     if not _importable():
         return named_weights.from_file(
             str(folder), {**told, **options, "image_size": size and tuple(size[1:]), **_named(config)}, "timm"

@@ -88,7 +88,9 @@ def place(source: str, library: str) -> tuple[Path, str]:
             unsafe = files.pickles(path)
             if unsafe:
                 raise RequestError(*files.unsafe(str(path / unsafe[0])))
-            raise ModelError(f"{source!r} holds no model.safetensors.", "Give the file itself, or a folder that has it.")
+            raise ModelError(
+                f"{source!r} holds no model.safetensors.", "Give the file itself, or a folder that has it."
+            )
         return path, "model.safetensors"
     if not os.path.lexists(path):
         raise RequestError(
@@ -174,7 +176,9 @@ def _build(found: Found, file: TensorFile) -> Encoder:
         for ours, how in found.made_of.items():
             tensor = read(how)
             if tensor.shape != own[ours].shape:
-                raise ModelError(f"{file.name!r}: {ours!r} would be {tuple(tensor.shape)}, not {tuple(own[ours].shape)}.")
+                raise ModelError(
+                    f"{file.name!r}: {ours!r} would be {tuple(tensor.shape)}, not {tuple(own[ours].shape)}."
+                )
             own[ours].copy_(tensor)
     return encoder
 
@@ -237,8 +241,8 @@ def _vit(file: TensorFile, told: dict[str, Any], names: dict[str, str], block: s
     used = {names["positions"]}
     if class_token:
         used.add(names["class_token"])
-        made["cls_token"] = lambda f: f.read(names["class_token"]).flatten() + (
-            f.read(names["positions"])[0, 0] if extra else 0
+        made["cls_token"] = lambda f: (
+            f.read(names["class_token"]).flatten() + (f.read(names["positions"])[0, 0] if extra else 0)
         )
     hidden = 0
     for i in range(depth):

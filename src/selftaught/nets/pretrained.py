@@ -71,7 +71,11 @@ def snapshot(name: str, download: bool) -> tuple[Path, Path]:
     try:
         path = Path(snapshot_download(name, allow_patterns=list(WANTED), local_files_only=not download))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        remedy = "Check the name and the network." if download else "Allow the download (--set encoder_options.download=true), or give a folder."
+        remedy = (
+            "Check the name and the network."
+            if download
+            else "Allow the download (--set encoder_options.download=true), or give a folder."
+        )
         raise RequestError(
             f"{name!r} is no folder here and no model in the local cache: {str(error)[:200]}", remedy
         ) from error
@@ -150,10 +154,6 @@ def _channel_numbers(given: dict, ours: str, theirs: str, wanted: Plan) -> tuple
     if values is None:
         return None
     values = values if isinstance(values, list) else [values]
-    if (
-        len(values) not in (1, wanted.channels)
-        or not all(map(_number, values))
-        or (ours == "std" and min(values) <= 0)
-    ):
+    if len(values) not in (1, wanted.channels) or not all(map(_number, values)) or (ours == "std" and min(values) <= 0):
         raise ModelError(f"{PROCESSOR!r}: {theirs} = {str(values)[:80]} is no {ours} of {wanted.channels} channels.")
     return tuple(float(v) for v in values)

@@ -61,7 +61,9 @@ def _by_layer(method: Method, recipe: Recipe) -> list[dict]:
         return groups
     layers = method.encoder.layers()
     above = {id(p): len(layers) - 1 - i for i, layer in enumerate(layers) for p in layer}
-    first = {id(p): len(layers) - 1 for p in method.encoder.parameters()} | above  # what no layer names learns as the first
+    first = {
+        id(p): len(layers) - 1 for p in method.encoder.parameters()
+    } | above  # what no layer names learns as the first
     divided: list[dict] = []
     for group in groups:
         places: dict[int | None, list[Tensor]] = {}
