@@ -117,4 +117,6 @@ def words(result: dict) -> str:
         f"test rows with a copy among the rows that were learned from: {leak['exact']} exact, {leak['near']} near"
     )
     lines.append(f"\nverdict: {result['verdict']['answer']}\n{result['verdict']['sentence']}")
+    if "start" in result:
+        lines.append(f"\nagainst its start: {result['start']['answer']}\n{result['start']['sentence']}")
     return "\n".join(lines)

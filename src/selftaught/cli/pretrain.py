@@ -26,7 +26,7 @@ class Arguments(Common):
     method: str | None = None
     """The pretext task (selftaught methods lists them)."""
     encoder: str | None = None
-    """resnet-small, resnet18, vit-tiny, transformers:FOLDER, ... or a run folder to start from."""
+    """resnet-small, resnet18, vit-tiny, ...; or weights to start from: a run folder, transformers:FOLDER, timm:FOLDER, torchvision:FILE."""
     minutes: float | None = None
     """The budget; it is kept, packing included."""
     epochs: float | None = None
@@ -135,7 +135,8 @@ def _words(result: dict) -> str:
     if not result.get("finished", True):
         return f"stopped, saved: {result['run']}"
     loss = f", loss {result['loss']:.4f}" if result["loss"] is not None else ""
+    worries = "".join(f"\nWARNING {text}" for text in result.get("guard", {}).get("warnings", []))
     return (
-        f"{result['method']}: {result['steps']} steps, {result['examples']:,} examples in {result['seconds']:.0f} s{loss}\n"
+        f"{result['method']}: {result['steps']} steps, {result['examples']:,} examples in {result['seconds']:.0f} s{loss}{worries}\n"
         f"run: {result['run']}\nnext: selftaught evaluate {result['run']} DATA"
     )

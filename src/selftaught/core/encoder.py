@@ -22,6 +22,8 @@ class Encoder(nn.Module):
 
     kind: ClassVar[str] = ""  # the name under which nets builds it
     modality: ClassVar[str] = ""
+    assumed: ClassVar[tuple[str, ...]] = ()
+    """What a loader had to assume of a model from elsewhere ("mean", "std"): set on the one encoder, said aloud, not saved."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -33,6 +33,8 @@ class Facts:
     """Whether rows carry a group (document, clip, patient), so that rows = "same group" can be asked for."""
     device: str = "cpu"
     dtype: str = "float32"
+    multiple: int | None = None
+    """What sides of cropped pictures must be multiples of, where the encoder takes no others (its patch, or the whole side)."""
     sample: View | None = None
     """A few raw rows, for what shows on data alone: how wide a target is."""
 
@@ -67,6 +69,10 @@ class Recipe:
     """Largest gradient norm; 0 leaves gradients alone."""
     accumulate: int = 1
     """Micro-batches in a step."""
+    encoder_rate: float = 1.0
+    """The encoder's rate as a share of `lr`: below 1 where its weights are pretrained and what stands beside it is new."""
+    layer_decay: float = 1.0
+    """Each layer of the encoder learns at this share of the one above it (1: all alike)."""
     duration: Duration = field(default_factory=lambda: Duration(10, "minutes"))
     scaled: dict[str, str] = field(default_factory=dict)
     """{number: "paper's value -> ours, because"}: said on screen and written to config.toml."""

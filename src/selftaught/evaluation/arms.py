@@ -51,8 +51,8 @@ class Work:
         return {self.at: self.draws[self.at]} if self.at != "all" else {}
 
 
-def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_seed: int | None) -> Arms:
-    """{(features, layer): scores} of every arm."""
+def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_seed: int | None, starts=()) -> Arms:
+    """{(features, layer): scores} of every arm; `starts`: the encoders that were continued, as they were."""
     main: Layer = "last" if layer == "all" else layer
     problem, seed = work.problem, work.seed
     arms: Arms = {}
@@ -65,6 +65,10 @@ def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_s
             arms["pretrained", k] = probe(
                 problem, features, work.verdict_draws(), full=work.at == "all", extra=False, seed=seed
             )
+    if starts:
+        arms["start", main] = _seeded(
+            work, "start", (work.embed(e, main, whole=k == 0) for k, e in enumerate(starts)), len(starts)
+        )
     if "untrained" in controls:
         fresh = [
             control.untrained(encoders[0], problem.pool, key) for key in control.untrained_keys(seed, seeds, first_seed)

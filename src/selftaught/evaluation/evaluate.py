@@ -19,6 +19,7 @@ from .opening import first_seed, held_out, open_dataset, open_encoders, pretrain
 from .outcome import result
 from .probe import few_label_draws
 from .protocol import DRAWS, SEEDS, Budget, Problem, budgets_of, prepare, verdict_budget
+from .started import started
 from .statistics import visible_difference
 from .verdict import CONTROLS
 
@@ -40,6 +41,8 @@ def evaluate(
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
     controls: of blind, raw, untrained, scratch; shelf: {name: encoder} off the shelf, shown beside them.
     column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
+    Where a run continued a pretrained model, that model as it was is an arm, "start", and the result holds a second answer under "start":
+    did continuing help?
     pretraining: what the encoder was pretrained on, where that is other data: searched for copies of test rows.
     Raises RequestError, DataError or ModelError.  Cost: one pass of each network over the labelled rows, and the probes.
     """
@@ -62,10 +65,11 @@ def evaluate(
     for note in _announce(problem, at):
         listener.say(note)
     work = Work(problem, few_label_draws(problem, curve_budgets, draws, seed), at, seed, batch, str(device_of(device)), listener)  # fmt: skip
-    arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run))
+    begun = started(run, listener)
+    arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run), begun.encoders)
     before = open_dataset(pretraining, modality, listener, max_bad=1.0)
     leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
-    return result(work, arms, leaks)
+    return result(work, arms, leaks, begun)
 
 
 def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:

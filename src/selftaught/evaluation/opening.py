@@ -51,9 +51,16 @@ def held_out(run, data, listener: Listener) -> np.ndarray | None:
     return held
 
 
+def folder_of(one) -> Path | None:
+    """The folder of a run or model that is named by its path, by a Run or by what `pretrain` returned; None of an Encoder in memory."""
+    if isinstance(one, Encoder):
+        return None
+    return Path(getattr(one, "folder", one))
+
+
 def _data_facts(one) -> dict[str, Any]:
     """data.json of a run; empty where there is no run to ask."""
-    folder = None if isinstance(one, Encoder) else Path(str(getattr(one, "folder", one)))
+    folder = folder_of(one)
     if folder is None or not (folder / "data.json").is_file():
         return {}
     return Run(folder).read_json("data.json")
@@ -61,8 +68,7 @@ def _data_facts(one) -> dict[str, Any]:
 
 def first_seed(run) -> int | None:
     """The seed of the (first) run's initial weights; None where there is no run to ask."""
-    one = run[0] if isinstance(run, list | tuple) else run
-    folder = None if isinstance(one, Encoder) else Path(str(getattr(one, "folder", one)))
+    folder = folder_of(run[0] if isinstance(run, list | tuple) else run)
     if folder is None or not (folder / "config.toml").is_file():
         return None
     seed = Run(folder).config().get("seed", 0)

@@ -12,11 +12,12 @@ from . import curve, diagnose, leakage
 from .arms import Arms, Work
 from .probe import Probed
 from .protocol import Budget
+from .started import Started, judge_start, not_compared
 from .statistics import interval
 from .verdict import CONTROLS, Verdict, choose_control, judge
 
 
-def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
+def result(work: Work, arms: Arms, leaks: leakage.Leaks, begun: Started | None = None) -> dict[str, Any]:
     """What `evaluate` returns, from the scores of all arms; the shape is that of `--json`."""
     problem, groups = work.problem, work.problem.test_groups
     main = next(iter(arms))
@@ -42,6 +43,7 @@ def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
             "without": _without(work, arms, leaks),
         },
         "verdict": {"answer": verdict.answer, "sentence": verdict.sentence},
+        **_start(work, scored, begun),
         "labels_saved": _saved(work, scored, chosen),
         "measures": [
             {**figures, **work.views.get(figures["features"], {})}
@@ -49,6 +51,20 @@ def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
         ],
         "test_rows": len(problem.targets),
     }
+
+
+def _start(work: Work, scored: dict[str, Probed], begun: Started | None) -> dict[str, Any]:
+    """{"start": did continuing help?} where a run continued a model; empty where it began anew."""
+    if not begun:
+        return {}
+    if begun.trouble:
+        return {"start": not_compared(begun.trouble)}
+    problem, (ours, theirs) = work.problem, (scored[n].scores["linear", work.at] for n in ("pretrained", "start"))
+    answer = judge_start(
+        ours, theirs, budget=work.at, metric=problem.task.metric, numbers=problem.classes is None,
+        groups=problem.test_groups, seed=work.seed,
+    )  # fmt: skip
+    return {"start": {"model": ", ".join(begun.names), **answer}}
 
 
 def _order(budget: Budget) -> float:

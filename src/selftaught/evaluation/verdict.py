@@ -51,17 +51,24 @@ def judge(
     return Verdict(answer, sentence, name, budget, difference)
 
 
+def contrast(
+    difference: Interval, means: tuple[float, float], ours: str, theirs: str, budget: Budget, metric: str, items: int, numbers: bool
+) -> str:  # fmt: skip
+    """Two scores and their paired difference in words; `ours` and `theirs` say where each was measured."""
+    unit = ("label" if numbers else "label a class") if budget == 1 else ("labels" if numbers else "labels a class")
+    labels = "all the labels" if budget == "all" else f"{budget} {unit}"
+    span = f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
+    return (
+        f"with {labels}, the linear probe's {metric} on {items} test rows is {means[0]:.3f} {ours} and "
+        f"{means[1]:.3f} {theirs} ({difference.mean:+.3f}, {span})"
+    )
+
+
 def _sentence(
     answer: str, difference: Interval, means: tuple[float, float], name: str, budget: Budget, metric: str, items: int, numbers: bool
 ) -> str:  # fmt: skip
     control = {"raw": "the raw input", "untrained": "the same network untrained"}[name]
-    unit = ("label" if numbers else "label a class") if budget == 1 else ("labels" if numbers else "labels a class")
-    labels = "all the labels" if budget == "all" else f"{budget} {unit}"
-    span = f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
-    case = (
-        f"with {labels}, the linear probe's {metric} on {items} test rows is {means[0]:.3f} after pretraining and "
-        f"{means[1]:.3f} on {control} ({difference.mean:+.3f}, {span})"
-    )
+    case = contrast(difference, means, "after pretraining", f"on {control}", budget, metric, items, numbers)
     if answer == OPEN:
         return (
             f"Cannot tell whether pretraining helped: {case}. "

@@ -85,9 +85,9 @@ def resnet(encoder: ResNet) -> tuple[Any, str]:
             "transformers' ResNet has only the 7 x 7 stem; this encoder has the 3 x 3 stem for small images.",
             "Export it with --to torchvision, timm or onnx, or pretrain with stem = large.",
         )
-    expansion = 4 if encoder.depth == 50 else 1
+    expansion = 4 if encoder.depth >= 50 else 1
     config = ResNetConfig(
-        num_channels=encoder.channels, embedding_size=encoder.width, layer_type="bottleneck" if encoder.depth == 50 else "basic",
+        num_channels=encoder.channels, embedding_size=encoder.width, layer_type="bottleneck" if encoder.depth >= 50 else "basic",
         hidden_sizes=[encoder.width * 2**i * expansion for i in range(4)], depths=[len(list(s.children())) for s in encoder.stages],
         hidden_act="relu",
     )  # fmt: skip

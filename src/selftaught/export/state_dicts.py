@@ -26,7 +26,7 @@ SMALL_STEM = (
 def to_torchvision(kept: Kept | Encoder, folder: str | Path, *, modality=None) -> dict:
     """Writes model.safetensors with torchvision's names, without `fc`; returns {"architecture", "load": Python lines}.
 
-    For ResNet-18, 34 and 50 of full width; RequestError for others.  The lines build the same network: with the small stem
+    For ResNet-18, 34, 50, 101 and 152 of full width; RequestError for others.  The lines build the same network: with the small stem
     they replace torchvision's.
     """
     encoder = kept.encoder if isinstance(kept, Kept) else kept
@@ -50,7 +50,7 @@ def to_torchvision(kept: Kept | Encoder, folder: str | Path, *, modality=None) -
 def to_timm(kept: Kept | Encoder, folder: str | Path, *, modality=None) -> dict:
     """Writes model.safetensors with timm's names and config.json; returns {"architecture", "load": Python lines}.
 
-    ResNet-18, 34, 50; ViT without registers; models of timm.  Where timm can build the network from its config, the
+    ResNet-18 to 152; ViT without registers; models of timm.  Where timm can build the network from its config, the
     folder loads with timm.create_model("local-dir:FOLDER").  RequestError for others.
     """
     encoder = kept.encoder if isinstance(kept, Kept) else kept
@@ -141,8 +141,11 @@ def _vit_state(encoder: ViT) -> dict[str, Tensor]:
 def _write(folder: str | Path, state: dict[str, Tensor], encoder: Encoder, modality, facts: dict) -> None:
     processor = image_processor(encoder, modality)
     metadata = {
-        "format": "pt", **facts, "mean": json.dumps(processor["image_mean"]), "std": json.dumps(processor["image_std"])
+        "format": "pt", **facts, "mean": json.dumps(processor["image_mean"]), "std": json.dumps(processor["image_std"]),
+        "image_size": json.dumps(list(image_side(encoder, modality))),
     }  # fmt: skip
+    if isinstance(encoder, ViT):  # what shapes do not tell
+        metadata |= {k: json.dumps(getattr(encoder, k)) for k in ("heads", "pooling", "eps")}
     Path(folder).mkdir(parents=True, exist_ok=True)
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     with torch.no_grad():

@@ -23,7 +23,7 @@ from ..core import DataError, Draw, Encoder, Facts, ModelError, RequestError, Ta
 from ..data.bad import Bad
 from ..data.pictures import picture_size, read_picture
 from ..nets import files
-from . import Guess, _toy
+from . import Guess, _geometry, _toy
 
 SAMPLE = 256
 """Rows that are looked at to choose the side, the channels and their statistics."""
@@ -51,6 +51,8 @@ class Image:
     method_reason: ClassVar[str] = (
         "closed form, no gradient: of all methods here the one that has most to show after minutes on a processor"
     )
+
+    trained_method: ClassVar[str] = "simclr"
 
     side: int = 32
     channels: int = 3
@@ -136,7 +138,8 @@ class Image:
 
     def local(self, facts: Facts | None = None) -> Transform:
         """The small crop of multi-crop methods: under half the side, a tenth to two fifths of the area."""
-        small = max(min(self.side, 8), round(0.43 * self.side / 4) * 4)
+        step = (facts.multiple if facts else None) or 4
+        small = max(min(self.side, 8, step), round(0.43 * self.side / step) * step, min(self.side, step))
         return views.local(small, scale=(0.1, 0.4), strength=0.8 if self.side >= views.BLUR_FROM else 0.5)
 
     def mild(self, facts: Facts | None = None) -> Transform:
@@ -146,7 +149,10 @@ class Image:
     def _crop_sizes(self, facts: Facts | None) -> views.Size:
         if facts is None or facts.device != "cpu" or self.side < 24:
             return self.side
-        small, middle = (max(8, round(self.side * share / 8) * 8) for share in (0.5, 0.75))
+        step = facts.multiple or 8
+        if step >= self.side:
+            return self.side
+        small, middle = (max(step, round(self.side * share / step) * step) for share in (0.5, 0.75))
         return ((0.0, small), (0.6, middle))
 
     def turn(self, view: View, turns: int | Tensor) -> View:
@@ -234,6 +240,17 @@ class Image:
             stride = next(s for s, until in ((1, 16), (2, 48), (4, 144), (8, self.side + 1)) if self.side < until)
             chosen |= {"stride": stride, "patch": max(3, 2 * stride)}
         return nets.build(kind, **{**chosen, **options})
+
+    def mismatches(self, encoder: Encoder, view: View, payloads: list, own: bool) -> list[dict[str, str]]:
+        """What does not fit between a pretrained encoder and rows, each {"kind", "text", "remedy"} (see _geometry.mismatches)."""
+        sizes, bands, _ = _measure([_read(p) if isinstance(p, str) else p for p in payloads])
+        return _geometry.mismatches(encoder, view, [(min(s), b) for s, b in zip(sizes, bands, strict=True)], own)
+
+    def multiple(self, encoder: Encoder, facts: Facts) -> int | None:
+        """Facts.multiple for this encoder: what sides of crops must be multiples of, None where any will do."""
+        sizes = self._crop_sizes(facts)
+        wanted = [self.side] if isinstance(sizes, int) else [size for _, size in sizes]
+        return _geometry.multiple(encoder, self.channels, self.side, wanted)
 
     def config(self) -> dict[str, Any]:
         """{"name", "side", "channels", "mean", "std"}: what decides the stored rows and the encoder's input."""

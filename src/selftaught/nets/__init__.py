@@ -14,6 +14,7 @@ import torch.nn as nn
 
 from ..core import Encoder, ModelError, Paired, RequestError, module
 from ..core.errors import nearest
+from . import files
 
 KINDS = {
     "resnet": "selftaught.nets.resnet:ResNet",
@@ -31,9 +32,13 @@ KINDS = {
 LOADED = {
     "transformers": "selftaught.nets.pretrained:from_transformers",
     "timm": "selftaught.nets.borrowed_timm:from_timm",
+    "torchvision": "selftaught.nets.named_weights:from_torchvision",
     "run": "selftaught.nets.store:load_encoder",
 }
 """{kind: "module:function"} of encoders that bring their own sizes (and perhaps weights): never named by a saved folder."""
+
+LIBRARIES = ("transformers", "timm", "torchvision")
+"""What may stand before a colon in `--encoder`."""
 
 PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
@@ -131,10 +136,11 @@ def part(kind: str, options: dict):
 def parse(name: str) -> tuple[str, dict]:
     """`--encoder NAME` -> (kind, options) for `build`.
 
-    Accepted: a name of `NAMES`, a kind, transformers:FOLDER_OR_NAME, timm:NAME, or the folder of a run or an encoder.
+    Accepted: a name of `NAMES`, a kind, transformers:FOLDER_OR_NAME, timm:NAME_FOLDER_OR_FILE, torchvision:FILE, or the folder of a
+    run or an encoder.
     """
     library, colon, rest = name.partition(":")
-    if colon and library in ("transformers", "timm"):
+    if colon and library in LIBRARIES:
         if not rest:
             raise RequestError(f"--encoder {name!r} names no model.", f"Write {library}:NAME or {library}:FOLDER.")
         return library, {"source": rest}
@@ -143,13 +149,21 @@ def parse(name: str) -> tuple[str, dict]:
         return kind, dict(options)
     if name in kinds() and not name.startswith("borrowed"):
         return name, {}
+    if name.lower().endswith(files.PICKLES):
+        raise RequestError(*files.unsafe(name))
+    if name.lower().endswith(".safetensors"):
+        raise RequestError(
+            f"{name!r} does not say whose names its tensors have.",
+            f"Write torchvision:{name} or timm:{name}; for a model of transformers or of selftaught give its folder.",
+        )
     if re.search(r"[/\\.]", name) or Path(name).is_dir():
         return "run", {"folder": name}
     accepted = [
         *NAMES,
         *(k for k in kinds() if not k.startswith("borrowed")),
         "transformers:FOLDER_OR_NAME",
-        "timm:NAME",
+        "timm:NAME_FOLDER_OR_FILE",
+        "torchvision:FILE",
         "RUN_FOLDER",
     ]
     raise nearest(name, accepted, "encoder")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core import Encoder, ModelError, RequestError, Tokens, View
-from . import bounds, files
+from . import bounds, files, named_weights
 from .norm import synchronised
 from .pixels import Normalise, tokens_of
 from .pretrained import snapshot
@@ -85,15 +85,23 @@ class Timm(Encoder):
         return [tokens_of(m) for m in maps]
 
 
-def from_timm(source: str, *, download: bool = False, weights: bool = True) -> Timm:
-    """The encoder of a folder in timm's hub format (config.json with "architecture", model.safetensors), or of a timm name.
+def from_timm(
+    source: str, *, download: bool = False, weights: bool = True, mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None, heads: int | None = None,
+) -> Encoder:  # fmt: skip
+    """The encoder of a folder in timm's hub format (config.json with "architecture", model.safetensors), a state dict or a timm name.
 
     A name with a tag (resnet18.a1_in1k) has weights on the hub, as timm/NAME: looked up in the local cache, and over the network with
-    `download`.  A name without one gives fresh parameters.  Folders are untrusted: safetensors only, no links.
+    `download`.  A name without one gives fresh parameters.  A file (.safetensors), and without timm a folder too, is read as plain
+    ResNet, ViT or ConvNeXt by its names (see named_weights).  `mean` and `std` overrule the config's; `heads`: of a ViT of an unusual
+    width, in a file.  Folders are untrusted: safetensors only, no links.
     """
+    told = {"mean": mean, "std": std, "heads": heads}
+    if source.lower().endswith((".safetensors", *files.PICKLES)):
+        return named_weights.from_file(source, told, "timm")
     architecture, _, tag = source.partition(".")
     if not os.path.lexists(source) and (not tag or not weights):
-        return Timm(architecture=architecture)
+        return Timm(architecture=architecture, **{k: v for k, v in told.items() if v is not None and k != "heads"})
     folder, root = (Path(source), None) if os.path.lexists(source) else snapshot(f"timm/{source}", download)
     config = files.read_json(folder, "config.json", root=root)
     name, settings = config.get("architecture"), config.get("pretrained_cfg") or {}
@@ -101,8 +109,17 @@ def from_timm(source: str, *, download: bool = False, weights: bool = True) -> T
         raise ModelError(f"{str(folder)!r} holds no model of timm.", "Its config.json would name an 'architecture'.")
     bounds.check(settings)
     options = {ours: tuple(settings[ours]) for ours in ("mean", "std") if isinstance(settings.get(ours), list)}
-    if isinstance(settings.get("input_size"), list) and len(settings["input_size"]) == 3:
-        options |= {"channels": settings["input_size"][0], "image_size": settings["input_size"][1]}
+    options |= {k: v for k, v in told.items() if v is not None and k != "heads"}
+    size = settings.get("input_size")
+    size = (
+        size if isinstance(size, list) and len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size) else None
+    )
+    if not _importable():
+        return named_weights.from_file(
+            str(folder), {**told, **options, "image_size": size and tuple(size[1:]), **_named(config)}, "timm"
+        )
+    if size:
+        options |= {"channels": size[0], "image_size": size[1]}
     with TensorFile(folder, "model.safetensors", root=root) as file, torch.random.fork_rng(devices=[]):
         try:
             encoder = Timm(architecture=name, **options)
@@ -111,7 +128,25 @@ def from_timm(source: str, *, download: bool = False, weights: bool = True) -> T
                 f"The config of {source!r} does not describe a model of timm: {str(error)[:300]}"
             ) from error
         _take(encoder, file)
+    if not {"mean", "std"} <= set(options):
+        vars(encoder)["assumed"] = ("mean", "std")
     return encoder.eval()
+
+
+def _importable() -> bool:
+    try:
+        _timm()
+    except RequestError:
+        return False
+    return True
+
+
+def _named(config: dict) -> dict[str, Any]:
+    """What timm's config.json says of a ViT that shapes do not."""
+    arguments = config.get("model_args")
+    arguments = arguments if isinstance(arguments, dict) else {}
+    pooling = {"token": "class", "avg": "mean"}.get(arguments.get("global_pool", config.get("global_pool")))
+    return {k: v for k, v in (("heads", arguments.get("num_heads")), ("pooling", pooling)) if v is not None}
 
 
 def _take(encoder: Timm, file: TensorFile) -> None:

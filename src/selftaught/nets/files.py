@@ -122,6 +122,20 @@ def pickles(folder: Path) -> list[str]:
     return sorted(n for n in names if n.lower().endswith(PICKLES))
 
 
+def unsafe(path: str) -> tuple[str, str]:
+    """Message and remedy for a file that holds pickles: the line that its owner may run where he trusts it."""
+    stem = path.rpartition(".")[0]
+    line = (
+        "import sys, torch; from safetensors.torch import save_file; d = torch.load(sys.argv[1], 'cpu', weights_only=True); "
+        "d = next((d[k] for k in ('state_dict', 'model') if k in d), d); "
+        "save_file({k: v.contiguous().clone() for k, v in d.items()}, sys.argv[2])"
+    )
+    return (
+        f"{path!r} is a pickle: such a file can run code when it is read, and is not read here.",
+        f'If you trust it, convert it once: python -c "{line}" {path} {stem}.safetensors',
+    )
+
+
 def memory_left() -> int | None:
     """Bytes that this process may still take: of the machine, of its container and of its own limit; None where unknown."""
     found: list[int] = []

@@ -24,13 +24,15 @@ SPARE = 1 << 27
 
 
 def from_transformers(
-    source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean"] = "auto"
-) -> Borrowed:
+    source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean"] = "auto",
+    mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None,
+) -> Borrowed:  # fmt: skip
     """The encoder of a folder in transformers' format, or of a hub name, in eval mode.
 
     A hub name is looked up in the local cache; `download` allows the network (never under HF_HUB_OFFLINE).  `weights=False`
     takes the architecture alone, with fresh parameters.  The folder is untrusted: safetensors only, no links, no code, the
-    config on an allow-list (see scrub).  Mean and std are read from preprocessor_config.json.
+    config on an allow-list (see scrub).  Mean and std are read from preprocessor_config.json, brought to pixels in 0-1 where the
+    model takes another scale (`do_rescale`, `rescale_factor`); `mean` and `std` overrule them, ImageNet's are assumed without.
     """
     folder, root = (Path(source), None) if os.path.lexists(source) else snapshot(source, download)
     unsafe = files.pickles(folder)
@@ -39,15 +41,22 @@ def from_transformers(
         raise ModelError(f"{source!r} was saved by selftaught.", f"Write --encoder {source} without 'transformers:'.")
     architecture = settings_of(config)
     options = {"architecture": architecture, "pooling": pooling, **_preprocessing(folder, root, plan(architecture))}
+    options |= {k: tuple(v) for k, v in (("mean", mean), ("std", std)) if v is not None}
+    assumed = tuple(k for k in ("mean", "std") if k not in options)
     if not weights:
-        return Borrowed(**options)
+        return _with(Borrowed(**options), assumed)
     names = _shards(folder, root, unsafe)
     with ExitStack() as opened, torch.random.fork_rng(devices=[]):
         shards = [opened.enter_context(TensorFile(folder, name, root=root)) for name in names]
         _check_shards(shards, plan(architecture))
         encoder = Borrowed(**options)
         encoder.take_weights({name: tensor for shard in shards for name, tensor in shard.tensors()})
-    return encoder.eval()
+    return _with(encoder.eval(), assumed)
+
+
+def _with(encoder: Borrowed, assumed: tuple[str, ...]) -> Borrowed:
+    vars(encoder)["assumed"] = assumed
+    return encoder
 
 
 def snapshot(name: str, download: bool) -> tuple[Path, Path]:
@@ -62,7 +71,11 @@ def snapshot(name: str, download: bool) -> tuple[Path, Path]:
     try:
         path = Path(snapshot_download(name, allow_patterns=list(WANTED), local_files_only=not download))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        remedy = "Check the name and the network." if download else "Allow the download (--download), or give a folder."
+        remedy = (
+            "Check the name and the network."
+            if download
+            else "Allow the download (--set encoder_options.download=true), or give a folder."
+        )
         raise RequestError(
             f"{name!r} is no folder here and no model in the local cache: {str(error)[:200]}", remedy
         ) from error
@@ -77,7 +90,7 @@ def _shards(folder: Path, root: Path | None, unsafe: list[str]) -> list[str]:
         said = f"only {', '.join(unsafe[:3])}, which can run code when read" if unsafe else "no weights"
         raise ModelError(
             f"{str(folder)!r} holds {said}; model.safetensors is wanted.",
-            "Convert the weights to safetensors where you trust them.",
+            files.unsafe(str(folder / unsafe[0]))[1] if unsafe else "Save the model with save_pretrained.",
         )
     table = files.read_json(folder, INDEX, root=root).get("weight_map")
     names = sorted({str(v) for v in table.values()}) if isinstance(table, dict) else []
@@ -109,24 +122,38 @@ def _check_shards(shards: list[TensorFile], wanted: Plan) -> None:
 
 
 def _preprocessing(folder: Path, root: Path | None, wanted: Plan) -> dict:
-    """mean and std of preprocessor_config.json; ImageNet's mean and std where there is none."""
-    given = files.read_json(folder, PROCESSOR, root=root) if os.path.lexists(folder / PROCESSOR) else {}
-    out: dict = {}
-    if given.get("do_normalize", True) is False:
-        return {"mean": (0.0,), "std": (1.0,)}
-    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-        values = given.get(theirs)
-        if values is None:
-            continue
-        values = values if isinstance(values, list) else [values]
-        number = lambda v: isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e4  # noqa: E731
-        if (
-            len(values) not in (1, wanted.channels)
-            or not all(map(number, values))
-            or (ours == "std" and min(values) <= 0)
-        ):
-            raise ModelError(
-                f"{PROCESSOR!r}: {theirs} = {str(values)[:80]} is no {ours} of {wanted.channels} channels."
-            )
-        out[ours] = tuple(float(v) for v in values)
-    return out
+    """mean and std of preprocessor_config.json, for pixels in 0-1; nothing where there is no such file, or it does not say.
+
+    The file says what becomes of pixels in 0-255: (pixels x factor [- 1] - mean) / std, with a factor of 1 where they are not rescaled.
+    """
+    if not os.path.lexists(folder / PROCESSOR):
+        return {}
+    given = files.read_json(folder, PROCESSOR, root=root)
+    factor = given.get("rescale_factor", 1 / 255) if given.get("do_rescale", True) is not False else 1
+    if not _number(factor) or factor <= 0:
+        raise ModelError(f"{PROCESSOR!r}: rescale_factor = {str(factor)[:80]} is none.", "Numbers like 1/255 are.")
+    shift = 1.0 if given.get("rescale_offset") is True and factor != 1 else 0.0
+    found = {"mean": (0.0,), "std": (1.0,)}
+    if given.get("do_normalize", True) is not False:
+        found = {
+            ours: values
+            for ours, theirs in (("mean", "image_mean"), ("std", "image_std"))
+            if (values := _channel_numbers(given, ours, theirs, wanted)) is not None
+        }
+    change = {"mean": lambda v: (v + shift) / (255 * factor), "std": lambda v: v / (255 * factor)}
+    exact = factor == 1 / 255 and not shift
+    return found if exact else {k: tuple(change[k](v) for v in values) for k, values in found.items()}
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e4
+
+
+def _channel_numbers(given: dict, ours: str, theirs: str, wanted: Plan) -> tuple[float, ...] | None:
+    values = given.get(theirs)
+    if values is None:
+        return None
+    values = values if isinstance(values, list) else [values]
+    if len(values) not in (1, wanted.channels) or not all(map(_number, values)) or (ours == "std" and min(values) <= 0):
+        raise ModelError(f"{PROCESSOR!r}: {theirs} = {str(values)[:80]} is no {ours} of {wanted.channels} channels.")
+    return tuple(float(v) for v in values)

@@ -1,4 +1,4 @@
-"""ResNet-18, 34 and 50 with torchvision's parameter names (He et al. 2016, arXiv:1512.03385; v1.5 bottlenecks)."""
+"""ResNet-18, 34, 50, 101 and 152 with torchvision's parameter names (He et al. 2016, arXiv:1512.03385; v1.5 bottlenecks)."""
 
 from __future__ import annotations
 
@@ -67,11 +67,13 @@ _DEPTHS: dict[int, tuple[type[Basic] | type[Bottleneck], tuple[int, ...]]] = {
     18: (Basic, (2, 2, 2, 2)),
     34: (Basic, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
 }
 
 
 class ResNet(Encoder):
-    """Pixels -> (B, 512) or, at depth 50, (B, 2048): the global mean of the last stage.
+    """Pixels -> (B, 512) or, from depth 50 on, (B, 2048): the global mean of the last stage.
 
     The state dict is torchvision's without `fc` (conv1, bn1, layer1.0.conv1, ...).  Cost of a forward at 32 pixels with the
     small stem: 0.56 GMAC (18), 1.16 (34), 1.30 (50); at 224 with the large one 1.8, 3.7 and 4.1.
@@ -80,7 +82,7 @@ class ResNet(Encoder):
     kind: ClassVar[str] = "resnet"
     modality: ClassVar[str] = "image"
 
-    depth: Literal[18, 34, 50] = 18
+    depth: Literal[18, 34, 50, 101, 152] = 18
     """Number of layers."""
     image_size: int = 224
     """Side of the images in pixels: chooses the stem."""

@@ -9,6 +9,7 @@ that are not finite are refused, on saving too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -208,6 +209,16 @@ def load(folder: str | Path, *, parts: bool | Iterable[str] = True) -> Kept:
         if ours.partition(".")[0] in kept.parts:
             _tie(kept, ours, theirs)
     return kept
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """SHA-256 of an encoder's config and tensors: the same for the same network after saving and loading."""
+    digest = hashlib.sha256(json.dumps(json.loads(_json(encoder.config())), sort_keys=True).encode())
+    for name, tensor in sorted(_state(encoder).items()):
+        held = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
+        digest.update(held.flatten().view(torch.uint8).numpy() if held.numel() else b"")
+    return digest.hexdigest()
 
 
 def load_encoder(folder: str | Path) -> Encoder:

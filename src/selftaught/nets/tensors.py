@@ -55,6 +55,8 @@ class TensorFile:
     def __init__(self, folder: Path, name: str, *, root: Path | None = None):
         self.name = name
         self.file = os.fdopen(open_regular(folder, name, limit=FILE_LIMIT, root=root), "rb", buffering=0)
+        self.metadata: dict[str, str] = {}
+        """What the writer put beside the tensors: strings that nobody vouches for either."""
         try:
             self.entries = self._header()
         except BaseException:
@@ -73,7 +75,9 @@ class TensorFile:
         if total < 10 or not 2 <= length <= min(HEADER_LIMIT, total - 8):
             raise self._broken(f"its header claims {length:,} bytes, the file has {total:,}")
         header = parse_json(bytes(self._bytes(8, length)), self.name)
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", None)
+        if isinstance(metadata, dict):
+            self.metadata = {k: v for k, v in metadata.items() if isinstance(v, str)}
         if len(header) > COUNT_LIMIT:
             raise self._broken(f"it claims {len(header):,} tensors; {COUNT_LIMIT:,} are the most")
         entries, spans = {}, []

@@ -51,12 +51,23 @@ def _verdict(evaluation: dict | None) -> str:
     kind = ANSWERS.get(verdict["answer"], "open")
     return (
         f'<div class="verdict {kind}"><b>{html.escape(verdict["answer"])}</b>{html.escape(verdict["sentence"])}</div>'
+        + _start(evaluation)
     )
+
+
+def _start(evaluation: dict) -> str:
+    """Did continuing help?  Where the run continued a model."""
+    start = evaluation.get("start")
+    if not isinstance(start, dict):
+        return ""
+    kind, answer = ANSWERS.get(start["answer"], "open"), f"against its start: {start['answer']}"
+    return f'<div class="verdict {kind}"><b>{html.escape(answer)}</b>{html.escape(start["sentence"])}</div>'
 
 
 def _alarms(run: Run) -> str:
     path = run.folder / "result.json"
-    alarms = json.loads(path.read_text("utf-8")).get("alarms", []) if path.exists() else []
+    result = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    alarms = [*result.get("alarms", []), *result.get("guard", {}).get("warnings", [])]
     return "".join(f'<div class="alarm">{html.escape(text)}</div>' for text in alarms)
 
 

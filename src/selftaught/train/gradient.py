@@ -11,8 +11,9 @@ import torch
 
 from ..core import Duration, Method, Recipe, dist, module
 from ..data import Loader
-from . import checkpoint, loop, observe, optimizers, pictures
+from . import checkpoint, loop, observe, optimizers, pictures, starts
 from .calibrate import step_seconds
+from .guard import guard
 from .heap import keep_freed_memory
 from .job import Job, keep, make_encoder, make_recipe, precision, settle
 from .refresh import refresher, seconds_per_step
@@ -31,8 +32,9 @@ def train_method(job: Job) -> dict[str, Any]:
     encoder = make_encoder(job, method.needs & ENCODER_NEEDS)
     recipe = make_recipe(job, method)
     job.facts = dataclasses.replace(
-        job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data))))
-    )
+        job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data)))),
+        multiple=multiple_of(job, encoder),
+    )  # fmt: skip
     method.setup(encoder, job.facts)
     method.to(accelerator.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
@@ -61,6 +63,12 @@ def train_method(job: Job) -> dict[str, Any]:
         write_resolved(job, recipe, encoder, training.horizon)
     finished, wait = run_loop(job, training, accelerator)
     return conclude(job, training, encoder, finished, resumed_from, wait)
+
+
+def multiple_of(job: Job, encoder) -> int | None:
+    """What sides of crops must be multiples of for this encoder, where the modality has such."""
+    find = getattr(job.data.modality, "multiple", None)
+    return None if find is None else find(encoder, job.facts)
 
 
 def launch(job: Job, dtype: str):
@@ -176,4 +184,7 @@ def conclude(
     assert isinstance(job.method, Method)
     if training.horizon > 0:
         settle(job, encoder)
-    return keep(job, job.method.keep(), result)
+    kept = job.method.keep()
+    if starts.continues(job) and dist.rank() == 0:
+        result["guard"] = guard(job, kept.encoder)
+    return keep(job, kept, result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ..core import ClosedForm, Draw, Encoder, Facts, Kept, Method, Recipe, dist,
 from ..core.errors import RequestError
 from ..core.listener import Listener
 from ..nets import norm, store
+from . import starts
 from .precision import precision_for
 from .run import Run
 from .settings import Settings, overridden
@@ -34,6 +34,8 @@ class Job:
     stop: Callable[[], bool]
     track: str | None
     resume: bool
+    held: Any = None
+    """The rows that `holdout` keeps from training, as a dataset; None where there are none."""
 
     def tell(self, text: str) -> None:
         """Says `text` and writes it to the run's log."""
@@ -53,14 +55,24 @@ class Chosen:
         return module.build(self.cls, options, self.name)
 
 
-def choose_method(name: str | None, modality, listener: Listener) -> Chosen:
-    """The method asked for, or the modality's own default, said aloud; refused with the reason where it does not fit."""
+def choose_method(name: str | None, modality, listener: Listener, encoder: str | None = None) -> Chosen:
+    """The method asked for, or the modality's own default, said aloud; refused with the reason where it does not fit.
+
+    `encoder`: what `--encoder` names; a closed form trains none.
+    """
     if name is None:
-        name = modality.method
+        name, reason = modality.method, modality.method_reason
+        if encoder and issubclass(methods.find(name), ClosedForm):
+            name, reason = modality.trained_method, f"{name} is a closed form and trains no encoder"
         listener.say(
-            f"method: {name}, the default for {modality.name} ({modality.method_reason}). Another: --method NAME; all of them: selftaught methods."
+            f"method: {name}, the default for {modality.name} ({reason}). Another: --method NAME; all of them: selftaught methods."
         )
     cls = methods.find(name)
+    if encoder and issubclass(cls, ClosedForm):
+        raise RequestError(
+            f"{name} is a closed form: it works its encoder out itself and cannot use --encoder {encoder}.",
+            "Leave --encoder out, or take a method that trains (selftaught methods).",
+        )
     refusal = methods.fits(cls, modality)
     if refusal:
         raise RequestError(refusal)
@@ -71,9 +83,9 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
     """The encoder asked for, or the modality's default for these needs; initialised from the seed alone."""
     torch.manual_seed(random.key(job.settings.seed, "initialisation"))
     name = job.settings.encoder
-    if name and Path(name).is_dir():
-        encoder = store.load_encoder(store.find(name))
-        job.listener.say(f"encoder: starts from the weights in {name}.")
+    if starts.continues(job):
+        encoder = starts.load(job)
+        starts.begin(job, encoder)
     else:
         encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
         with torch.no_grad():
@@ -107,7 +119,10 @@ def settle(job: Job, encoder: Encoder) -> None:
 
 def make_recipe(job: Job, method: Method) -> Recipe:
     """The method's defaults under the user's changes, with a batch that the data and the processes allow."""
-    recipe = overridden(method.defaults(job.facts), job.settings.recipe)
+    recipe = method.defaults(job.facts)
+    if starts.continues(job):
+        recipe = starts.gentle(job, recipe)
+    recipe = overridden(recipe, job.settings.recipe)
     world = dist.world()
     if recipe.batch > len(job.data):
         job.listener.say(f"batch: {recipe.batch} -> {len(job.data)}, all the rows there are.")

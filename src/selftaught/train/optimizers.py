@@ -39,7 +39,7 @@ class LARS(torch.optim.Optimizer):
 
 def make(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of `recipe` over `method.param_groups()`; `lr_scale` of a group is kept for the schedule."""
-    groups = [{"weight_decay": recipe.weight_decay, **g} for g in method.param_groups()]
+    groups = [{"weight_decay": recipe.weight_decay, **g} for g in _by_layer(method, recipe)]
     if not groups:
         raise ValueError("nothing to train: param_groups() is empty")
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for g in groups for p in g["params"])
@@ -52,6 +52,27 @@ def make(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "lars":
         return LARS(groups, lr=recipe.lr, momentum=recipe.momentum)
     raise RequestError(f"{recipe.optimizer!r} is no optimiser.", "Accepted: adamw, sgd, lars.")
+
+
+def _by_layer(method: Method, recipe: Recipe) -> list[dict]:
+    """The method's groups, those with parameters of the encoder divided by layer: `lr_scale` x encoder_rate x layer_decay^(above it)."""
+    groups = method.param_groups()
+    if recipe.encoder_rate == recipe.layer_decay == 1:
+        return groups
+    layers = method.encoder.layers()
+    above = {id(p): len(layers) - 1 - i for i, layer in enumerate(layers) for p in layer}
+    first = {
+        id(p): len(layers) - 1 for p in method.encoder.parameters()
+    } | above  # what no layer names learns as the first
+    divided: list[dict] = []
+    for group in groups:
+        places: dict[int | None, list[Tensor]] = {}
+        for p in group["params"]:
+            places.setdefault(first.get(id(p)), []).append(p)
+        for place, some in sorted(places.items(), key=lambda pair: -1 if pair[0] is None else pair[0]):
+            scale = 1.0 if place is None else recipe.encoder_rate * recipe.layer_decay**place
+            divided.append({**group, "params": some, "lr_scale": group.get("lr_scale", 1.0) * scale})
+    return divided
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict) -> None:

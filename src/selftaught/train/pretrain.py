@@ -15,7 +15,7 @@ from ..core.errors import DataError, RequestError, SelftaughtError
 from ..core.listener import Listener
 from ..data import splits
 from ..nets import store
-from . import checkpoint
+from . import checkpoint, starts
 from .closed_form import fit_closed_form
 from .gradient import train_method
 from .job import Job, choose_method
@@ -85,9 +85,10 @@ def resume(folder: str | Path, *, data=None, **keywords) -> Pretrained:
 def _pretrain(data, settings, out, resume, overwrite, save_every, track, listener, stop) -> Pretrained:
     device = device_of(settings.device)
     join_processes(device)
-    whole = dataset = open_dataset(data, settings, listener)
+    whole = dataset = open_dataset(data, settings, listener, starts.folder_of(settings, out, resume))
+    held_out = None
     if settings.holdout:
-        dataset = whole.subset(splits.hold_out(whole, settings.holdout, group=settings.group)[0])
+        dataset, held_out = (whole.subset(s) for s in splits.hold_out(whole, settings.holdout, group=settings.group))
         listener.say(
             f"holdout: {len(whole) - len(dataset)} of {len(whole)} rows are never seen; evaluate tests on them."
         )
@@ -104,19 +105,20 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
         device=device.type,
         groups=settings.group is not None,
     )
-    kind = choose_method(settings.method, dataset.modality, listener)
+    kind = choose_method(settings.method, dataset.modality, listener, settings.encoder)
     method = kind.build(settings.options)
     run = _folder(out, settings, kind.name, resume, overwrite)
-    start = _absolute(settings.encoder) if settings.encoder else None
+    start = starts.absolute(settings.encoder) if settings.encoder else None
     settings = replace(settings, method=kind.name, data=_absolute(settings.data), encoder=start)
-    job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume)
+    job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume, held_out)
     if dist.rank() == 0:
         run.write_json("env.json", environment())
         about = {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()}
         held = (
             {"share": settings.holdout, "group": settings.group, "of": whole.fingerprint} if settings.holdout else None
         )
-        run.write_json("data.json", {**about, "holdout": held})
+        kept = run.read_json("data.json").get("start") if resume and (run.folder / "data.json").is_file() else None
+        run.write_json("data.json", {**about, "holdout": held, **({"start": kept} if kept else {})})
         if dataset.rejected:
             dataset.rejected.write(run.folder / "rejected.jsonl")
         if not resume:
@@ -144,9 +146,9 @@ def join_processes(device: torch.device) -> None:
         PartialState(cpu=device.type == "cpu")
 
 
-def open_dataset(data, settings: Settings, listener: Listener):
-    """The packed dataset of `data`, whatever it is; as the run read its rows, where the encoder is a run's."""
-    start = modality_of_start(settings, listener)
+def open_dataset(data, settings: Settings, listener: Listener, folder: Path | None = None):
+    """The packed dataset of `data`, whatever it is; as the run read its rows, where the encoder is a run's (in `folder`)."""
+    start = modality_of_start(settings, listener, folder)
     dataset = modalities.open_data(
         data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size,
         max_bad=settings.max_bad, say=listener.say,
@@ -162,11 +164,12 @@ def open_dataset(data, settings: Settings, listener: Listener):
     return dataset
 
 
-def modality_of_start(settings: Settings, listener: Listener):
+def modality_of_start(settings: Settings, listener: Listener, folder: Path | None = None):
     """The modality that was saved beside the encoder that a run starts from: its ids and sizes must mean the same; None without one."""
-    if not settings.encoder or not Path(settings.encoder).is_dir():
+    folder = folder or starts.folder_of(settings, None, False)
+    if folder is None:
         return None
-    found = modalities.load(store.find(settings.encoder))
+    found = modalities.load(store.find(folder))
     if settings.modality not in (None, found.name):
         raise RequestError(f"--encoder {settings.encoder} is for {found.name}, not {settings.modality}.")
     if settings.size is not None:

@@ -55,7 +55,7 @@ class Run:
     def _clear(self) -> None:
         import shutil
 
-        for name in ("checkpoints", "encoder"):
+        for name in ("checkpoints", "encoder", "start"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (
             "config.toml",

@@ -21,7 +21,7 @@ class Settings:
     method: str | None = None
     """The pretext task."""
     encoder: str | None = None
-    """resnet-small, resnet18, vit-tiny, transformers:FOLDER, ... or a run folder to start from."""
+    """resnet-small, resnet18, vit-tiny, ...; or weights to start from: a run folder, transformers:FOLDER, timm:FOLDER, torchvision:FILE."""
     minutes: float | None = None
     epochs: float | None = None
     steps: int | None = None
@@ -100,4 +100,7 @@ def overridden(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         raise RequestError(f"batch = {changed.batch}, accumulate = {changed.accumulate}: both must be at least 1.")
     if changed.lr <= 0:
         raise RequestError(f"lr = {changed.lr} is no learning rate.", "Give a number above 0.")
+    for name, share in (("encoder_rate", changed.encoder_rate), ("layer_decay", changed.layer_decay)):
+        if not 0 < share <= 1:
+            raise RequestError(f"{name} = {share} is no share of a rate.", "Give a number above 0, at most 1.")
     return changed
