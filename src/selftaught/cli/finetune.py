@@ -17,17 +17,20 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     """Labelled data."""
     labels: str | None = None
-    """The column of the labels (default: the one that looks like it, said aloud)."""
+    """The column of the labels (default: the one that looks like it, said aloud); for multilabel also columns of 0 and 1: a,b,c or tag_*."""
     task: str | None = None
-    """classify or regress (selftaught tasks)."""
-    mode: Literal["head", "full", "lora"] = "full"
-    """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; lora: low-rank adapters."""
+    """classify, multilabel or regress (selftaught tasks); default: what the labels are."""
+    mode: Literal["head", "full", "gradual", "lora"] = "full"
+    """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
+    layer after another; lora: low-rank adapters."""
     lora: bool = False
     """The same as --mode lora."""
     test: str | None = None
     group: str | None = None
     labels_per_class: int | None = None
-    """Use a class-balanced draw of so many."""
+    """Use a class-balanced draw of so many (numbers, several labels a row: so many rows)."""
+    balance: bool = False
+    """Several labels a row: positives of rare classes weigh more."""
     epochs: int | None = None
     batch: int = 64
     """Rows in a step."""
@@ -62,7 +65,7 @@ def run(argv: list[str]) -> None:
         done = finetune(
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
             mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
-            plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
+            balance=arguments.balance, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
             column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
         )  # fmt: skip
     finally:
@@ -79,6 +82,8 @@ def _words(result: dict) -> str:
         f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    if "threshold" in result:
+        lines.append(f"a label is given from a probability of {result['threshold']:.3f} on (chosen on validation)")
     if "calibration" in result:
         error = result["calibration"]
         lines.append(f"calibration error of the confidences: {error['before']:.3f} before, {error['after']:.3f} after")
