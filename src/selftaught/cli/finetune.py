@@ -31,6 +31,12 @@ class Arguments(Common):
     """Use a class-balanced draw of so many (numbers, several labels a row: so many rows)."""
     balance: bool = False
     """Several labels a row: positives of rare classes weigh more."""
+    unlabelled: str | None = None
+    """Data without labels: predictions on it that are sure enough become labels of the next round.  DATA itself serves where labels are missing or withheld."""
+    rounds: int = 3
+    """Rounds of pseudo-labels at most; validation chooses how many are kept, none included."""
+    confidence: float = 0.9
+    """What a calibrated prediction must reach to become a label."""
     epochs: int | None = None
     batch: int = 64
     """Rows in a step."""
@@ -65,7 +71,8 @@ def run(argv: list[str]) -> None:
         done = finetune(
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
             mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
-            balance=arguments.balance, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
+            balance=arguments.balance, unlabelled=arguments.unlabelled,
+            rounds=arguments.rounds, confidence=arguments.confidence, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
             column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
         )  # fmt: skip
     finally:
@@ -82,9 +89,20 @@ def _words(result: dict) -> str:
         f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    lines += _rounds(result["pseudo"], result["metric"]) if "pseudo" in result else []
     if "threshold" in result:
         lines.append(f"a label is given from a probability of {result['threshold']:.3f} on (chosen on validation)")
     if "calibration" in result:
         error = result["calibration"]
         lines.append(f"calibration error of the confidences: {error['before']:.3f} before, {error['after']:.3f} after")
     return "\n".join([*lines, f"model: {result['model']}", f"next: selftaught predict {result['model']} DATA"])
+
+
+def _rounds(pseudo: dict, metric: str) -> list[str]:
+    """What the rounds of pseudo-labels did."""
+    lines = [f"{pseudo['unlabelled']} rows without labels; round {pseudo['kept_round']} is kept (best on validation):"]
+    for one in pseudo["rounds"]:
+        right = "" if one["right"] is None else f", {one['right']:.3f} of those whose label is known are right"
+        same = "" if one["agreement"] is None else f", agrees with the round before on {one['agreement']:.3f}"
+        lines.append(f"  round {one['round']}: {one['taken']} taken{right}; validation {metric} {one['validation'][metric]:.3f}{same}")
+    return lines

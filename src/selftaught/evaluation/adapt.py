@@ -15,7 +15,7 @@ from ..core.listener import Listener
 from ..core.task import Task
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
-from . import leakage
+from . import leakage, pseudo
 from .fitting import MODES, Mode, fit, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import prepare
@@ -51,7 +51,7 @@ class Finetuned:
 def finetune(
     run, data, *, labels: str | np.ndarray | Sequence | None = None, test=None, task: str | None = None, mode: Mode = "full",
     group: str | None = None, labels_per_class: int | None = None, plan: Plan | None = None, out: str | Path | None = None,
-    balance: bool = False, seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
+    unlabelled=None, rounds: int = 3, confidence: float = 0.9, balance: bool = False, seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
     device: str | None = "cpu", listener: Listener | None = None,
 ) -> Finetuned:  # fmt: skip
     """Adapts a pretrained encoder to a task with the labels of `data`, and scores it once on the test rows.
@@ -61,6 +61,8 @@ def finetune(
     another, "lora" low-rank adapters.
     labels_per_class: a class-balanced draw of so many (numbers, several labels a row: so many rows); balance: of several labels a row,
     positives of rare classes weigh more; plan: epochs, rates and the rest of training.
+    unlabelled: data whose confident predictions (at least `confidence`) become labels, in `rounds` (evaluation/pseudo.py); the labelled
+    data themselves where labels are missing or withheld.
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
     Raises RequestError, DataError or ModelError.
     """
@@ -84,12 +86,20 @@ def finetune(
     )
     for note in problem.notes:
         listener.say(note)
-    problem = with_few(problem, labels_per_class, seed)
-    fitted = fit(problem, encoders[0], mode, plan, seed=seed, batch=batch, device=where, listener=listener)
-    confidence, result = score(problem, fitted, where)
-    task_ = confidence.task
-    result = {"task": tasks.name_of(task_), "metric": task_.metric, "mode": mode, "epochs": fitted.epochs, **result}
-    found = Finetuned(fitted.model.cpu(), task_, modality or data.modality, confidence.temperature, result)
+    given, problem = problem, with_few(problem, labels_per_class, seed)
+    settings: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "listener": listener}
+    more: dict[str, Any] = {}
+    if unlabelled is None:
+        fitted = fit(problem, encoders[0], mode, plan, **settings)
+    else:
+        pseudo.check(problem)
+        extra = open_dataset(unlabelled, data.modality, listener, column=column, max_bad=max_bad)
+        rows = pseudo.gather(given, problem, data, extra)
+        how = pseudo.Settings(rounds, confidence)
+        fitted, more["pseudo"] = pseudo.self_train(problem, rows, encoders[0], mode, plan, how, **settings)
+    sure, result = score(problem, fitted, where)
+    about = {"task": tasks.name_of(sure.task), "metric": sure.task.metric, "mode": mode, "epochs": fitted.epochs}
+    found = Finetuned(fitted.model.cpu(), sure.task, modality or data.modality, sure.temperature, {**about, **result, **more})
     if out is not None:
         found.result["model"] = str(out)
         found.save(out)

@@ -34,6 +34,8 @@ class Probed:
 
     scores: dict[tuple[str, Budget], Scores] = field(default_factory=dict)
     validation: dict[Budget, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    """Every figure of the task, of the linear probe with all labels, by the first seed's features."""
     clusters: np.ndarray | None = None
     """k-means cluster of each test row, by the first seed's features."""
 
@@ -67,9 +69,9 @@ def probe(
         _enter(found, problem, features, models, budget)
     if full:
         model, validation = fit_all(problem, features.pool, scale)
-        found.scores["linear", "all"] = scores(
-            problem.task, _predict(problem.task, [model], features.test), problem.targets
-        )
+        guesses = _predict(problem.task, [model], features.test)
+        found.scores["linear", "all"] = scores(problem.task, guesses, problem.targets)
+        found.figures = problem.task.metrics(guesses[0], problem.targets)
         found.validation["all"] = validation
     if extra:
         found.scores["knn", "all"] = scores(problem.task, neighbours(problem, features)[None], problem.targets)

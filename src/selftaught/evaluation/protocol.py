@@ -45,6 +45,10 @@ class Problem:
     pool_groups: np.ndarray | None = None
     test_groups: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of the pool's rows in the dataset that was split."""
+    free: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Places in that dataset of rows without a label, on the training side of the split."""
 
     @property
     def classes(self) -> int | None:
@@ -150,6 +154,8 @@ def prepare(
         pool_groups=None if groups is None else groups[kept],
         test_groups=None if test_groups is None else test_groups[scored],
         notes=notes,
+        places=kept,
+        free=where["train"][~known.known[where["train"]]],
     )
 
 

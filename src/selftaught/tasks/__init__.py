@@ -40,6 +40,11 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
     """
     held = "set" if labels.several else "class" if labels.classes is not None else "number"
     kind = find(name or _USUAL[held])
+    if kind.wants == "nothing":
+        raise RequestError(
+            f"Task {name_of(kind())!r} learns from no labels.",
+            "Leave out --task: wherever there are classes, evaluate describes it beside the verdict.",
+        )
     if kind.wants != held:
         count = len(labels.classes or ())
         what = {"class": f"{count} classes", "set": f"{count} classes, several a row", "number": "numbers"}[held]
