@@ -51,7 +51,7 @@ def test_rows_joined_come_in_the_order_asked_for():
 
 
 def test_ragged_rows_are_joined_too():
-    words = "one two three four five six seven eight nine ten eleven twelve".split()
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
     whole = modalities.open_data({"text": [" ".join(words[k : 2 * k + 5]) for k in range(5)] * 3}, modality="text")
     parts = Joined(whole.subset(np.arange(3)), whole.subset(np.arange(3, 5)))
     got, expected = parts.fetch(np.array([4, 1, 3])), whole.fetch(np.array([4, 1, 3]))
@@ -63,7 +63,13 @@ def test_ragged_rows_are_joined_too():
 def test_withheld_labels_are_reported_but_change_nothing(pictures, mode):  # noqa: F811
     run, _ = pictures
     x, y = stripes(150, 3)
-    settings = {"labels_per_class": 6, "rounds": 2, "confidence": 0.36, "mode": mode, "plan": Plan(epochs=3, batch=16, lr=0.02)}
+    settings = {
+        "labels_per_class": 6,
+        "rounds": 2,
+        "confidence": 0.4,
+        "mode": mode,
+        "plan": Plan(epochs=10, batch=16, lr=0.02, layer_decay=1.0),
+    }
     data = Dataset.from_arrays(x, GREY, labels=[NAMES[c] for c in y])
     found = finetune(run, data, unlabelled=data, **settings)
     report = found.result["pseudo"]
@@ -116,7 +122,9 @@ def test_rows_without_a_label_serve_and_copies_of_test_rows_do_not(pictures):  #
     copies = result["pseudo"]["copies_left_out"]
     assert 0 < copies <= 20
     assert result["pseudo"]["unlabelled"] == 50 - copies
-    gaps = Dataset.from_arrays(data.rows(np.arange(120)), data.modality, labels=[None if i % 2 else NAMES[i % 3] for i in range(120)])
+    gaps = Dataset.from_arrays(
+        data.rows(np.arange(120)), data.modality, labels=[None if i % 2 else NAMES[i % 3] for i in range(120)]
+    )
     result = finetune(run, gaps, mode="head", unlabelled=gaps, rounds=1, confidence=0.5).result
     assert 0 < result["pseudo"]["unlabelled"] <= 60
     assert all(r["right"] is None for r in result["pseudo"]["rounds"])

@@ -19,7 +19,9 @@ def test_one_fit_of_all_classes_is_scikit_learns_of_each(planted, weights):
     x, y = planted
     ((weight, intercept),) = sets._solved(x[None], y[None], np.array([0.1]), weights)
     for k in range(3):
-        model = LogisticRegression(C=0.1, tol=1e-8, max_iter=2000, class_weight={0: 1.0, 1: weights[k] if weights else 1.0})
+        model = LogisticRegression(
+            C=0.1, tol=1e-8, max_iter=2000, class_weight={0: 1.0, 1: weights[k] if weights else 1.0}
+        )
         model.fit(x, y[:, k])
         np.testing.assert_allclose(weight[:, k], model.coef_[0], atol=2e-3)
         assert intercept[k] == pytest.approx(model.intercept_[0], abs=2e-3)

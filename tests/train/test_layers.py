@@ -1,3 +1,4 @@
+import itertools
 from typing import ClassVar
 
 import numpy as np
@@ -51,7 +52,7 @@ def moved(plan: Plan) -> list[set[str]]:
     model, _ = tune(encoder, tasks.fit(data.labels()), data, data.y, np.arange(60), plan=plan)
     assert all(p.requires_grad for p in model.parameters())
     states = [*Watched.seen, model.encoder.state_dict()]
-    changed = [{k for k in a if not torch.equal(a[k], b[k])} for a, b in zip(states, states[1:], strict=False)]
+    changed = [{k for k in a if not torch.equal(a[k], b[k])} for a, b in itertools.pairwise(states)]
     part = lambda k: "statistics" if "running_mean" in k else k.split(".")[0]  # noqa: E731
     return [{part(k) for k in names if "num_batches" not in k and "running_var" not in k} for names in changed]
 

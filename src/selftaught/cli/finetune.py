@@ -37,6 +37,10 @@ class Arguments(Common):
     """Rounds of pseudo-labels at most; validation chooses how many are kept, none included."""
     confidence: float = 0.9
     """What a calibrated prediction must reach to become a label."""
+    method: str | None = None
+    """Instead of pseudo-labels: add this pretext task's loss on the rows without labels to the task's (--mode full)."""
+    weight: float = 1.0
+    """What that loss counts for."""
     epochs: int | None = None
     batch: int = 64
     """Rows in a step."""
@@ -72,7 +76,7 @@ def run(argv: list[str]) -> None:
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
             mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
             balance=arguments.balance, unlabelled=arguments.unlabelled,
-            rounds=arguments.rounds, confidence=arguments.confidence, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
+            rounds=arguments.rounds, confidence=arguments.confidence, method=arguments.method, weight=arguments.weight, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
             column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
         )  # fmt: skip
     finally:
@@ -89,6 +93,10 @@ def _words(result: dict) -> str:
         f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    if "semi" in result:
+        lines.append(
+            f"with {result['semi']['weight']:g} x the loss of {result['semi']['method']} on {result['semi']['unlabelled']} rows without labels"
+        )
     lines += _rounds(result["pseudo"], result["metric"]) if "pseudo" in result else []
     if "threshold" in result:
         lines.append(f"a label is given from a probability of {result['threshold']:.3f} on (chosen on validation)")
@@ -104,5 +112,7 @@ def _rounds(pseudo: dict, metric: str) -> list[str]:
     for one in pseudo["rounds"]:
         right = "" if one["right"] is None else f", {one['right']:.3f} of those whose label is known are right"
         same = "" if one["agreement"] is None else f", agrees with the round before on {one['agreement']:.3f}"
-        lines.append(f"  round {one['round']}: {one['taken']} taken{right}; validation {metric} {one['validation'][metric]:.3f}{same}")
+        lines.append(
+            f"  round {one['round']}: {one['taken']} taken{right}; validation {metric} {one['validation'][metric]:.3f}{same}"
+        )
     return lines

@@ -59,7 +59,10 @@ def run(argv: list[str]) -> None:
         emit(result, arguments.json, f"{table.num_rows} predictions in {arguments.out}{lost}")
         return
     rows = table.to_pylist()
-    lines = [f"{r['name']}\t{r['label'] if isinstance(r['label'], float) else _words(r['label'])}\t{_words(r['confidence'])}" for r in rows[:20]]
+    lines = [
+        f"{r['name']}\t{r['label'] if isinstance(r['label'], float) else _words(r['label'])}\t{_words(r['confidence'])}"
+        for r in rows[:20]
+    ]
     more = [f"... and {len(rows) - 20} more; -o FILE keeps all"] if len(rows) > 20 else []
     emit(rows, arguments.json, "\n".join(lines + more))
 

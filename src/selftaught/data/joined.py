@@ -31,7 +31,9 @@ class Joined:
         """The stored rows `index`."""
         index = np.asarray(index)
         here = index < len(self.first)
-        parts = [d.rows(i) for d, i in ((self.first, index[here]), (self.second, index[~here] - len(self.first))) if len(i)]
+        parts = [
+            d.rows(i) for d, i in ((self.first, index[here]), (self.second, index[~here] - len(self.first))) if len(i)
+        ]
         back = np.empty(len(index), np.int64)
         back[np.concatenate([np.flatnonzero(here), np.flatnonzero(~here)])] = np.arange(len(index))
         if not isinstance(parts[0], Ragged):

@@ -141,4 +141,3 @@ def _classes(values: np.ndarray, known: np.ndarray, column: str) -> Labels:
     codes = np.full(len(values), MISSING, np.int64)
     codes[known] = place[inverse]
     return Labels(codes, names, column)
-

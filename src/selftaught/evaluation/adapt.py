@@ -15,6 +15,7 @@ from ..core.listener import Listener
 from ..core.task import Task
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
+from ..train.semi import Companion
 from . import leakage, pseudo
 from .fitting import MODES, Mode, fit, score, with_few
 from .opening import held_out, open_dataset, open_encoders
@@ -51,7 +52,7 @@ class Finetuned:
 def finetune(
     run, data, *, labels: str | np.ndarray | Sequence | None = None, test=None, task: str | None = None, mode: Mode = "full",
     group: str | None = None, labels_per_class: int | None = None, plan: Plan | None = None, out: str | Path | None = None,
-    unlabelled=None, rounds: int = 3, confidence: float = 0.9, balance: bool = False, seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
+    unlabelled=None, rounds: int = 3, confidence: float = 0.9, method: str | None = None, weight: float = 1.0, balance: bool = False, seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
     device: str | None = "cpu", listener: Listener | None = None,
 ) -> Finetuned:  # fmt: skip
     """Adapts a pretrained encoder to a task with the labels of `data`, and scores it once on the test rows.
@@ -62,7 +63,8 @@ def finetune(
     labels_per_class: a class-balanced draw of so many (numbers, several labels a row: so many rows); balance: of several labels a row,
     positives of rare classes weigh more; plan: epochs, rates and the rest of training.
     unlabelled: data whose confident predictions (at least `confidence`) become labels, in `rounds` (evaluation/pseudo.py); the labelled
-    data themselves where labels are missing or withheld.
+    data themselves where labels are missing or withheld.  method: instead, this pretext task's loss on those rows, times `weight`, is added
+    to the task's at every step (mode full).
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
     Raises RequestError, DataError or ModelError.
     """
@@ -89,17 +91,32 @@ def finetune(
     given, problem = problem, with_few(problem, labels_per_class, seed)
     settings: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "listener": listener}
     more: dict[str, Any] = {}
+    if method is not None and unlabelled is None:
+        raise RequestError("--method needs rows without labels to learn from.", "Name them with --unlabelled.")
     if unlabelled is None:
         fitted = fit(problem, encoders[0], mode, plan, **settings)
     else:
-        pseudo.check(problem)
         extra = open_dataset(unlabelled, data.modality, listener, column=column, max_bad=max_bad)
+        if method is None:
+            pseudo.check(problem)
         rows = pseudo.gather(given, problem, data, extra)
-        how = pseudo.Settings(rounds, confidence)
-        fitted, more["pseudo"] = pseudo.self_train(problem, rows, encoders[0], mode, plan, how, **settings)
+        if method is None:
+            how = pseudo.Settings(rounds, confidence)
+            fitted, more["pseudo"] = pseudo.self_train(problem, rows, encoders[0], mode, plan, how, **settings)
+        else:
+            beside = Companion(rows.data, method, weight=weight, batch=(plan or Plan()).batch, seed=seed)
+            fitted = fit(problem, encoders[0], mode, plan, companion=beside, **settings)
+            more["semi"] = {
+                "method": beside.name,
+                "weight": weight,
+                "unlabelled": len(rows.truth),
+                "copies_left_out": rows.copies,
+            }
     sure, result = score(problem, fitted, where)
     about = {"task": tasks.name_of(sure.task), "metric": sure.task.metric, "mode": mode, "epochs": fitted.epochs}
-    found = Finetuned(fitted.model.cpu(), sure.task, modality or data.modality, sure.temperature, {**about, **result, **more})
+    found = Finetuned(
+        fitted.model.cpu(), sure.task, modality or data.modality, sure.temperature, {**about, **result, **more}
+    )
     if out is not None:
         found.result["model"] = str(out)
         found.save(out)

@@ -15,6 +15,7 @@ from ..core.listener import Listener
 from ..core.task import Task
 from ..measures.linear import folds
 from ..train.finetune import Plan, Tuned, outputs, tune
+from ..train.semi import Companion
 from .embed import embed
 from .probe import read_out, read_outs, scores
 from .protocol import Problem
@@ -57,17 +58,21 @@ def with_few(problem: Problem, budget: int | None, seed: int) -> Problem:
 
 
 def fit(
-    problem: Problem, encoder: Encoder, mode: Mode, plan: Plan | None, *, seed: int = 0, batch: int = 256, device: str = "cpu",
-    listener: Listener | None = None,
+    problem: Problem, encoder: Encoder, mode: Mode, plan: Plan | None, *, companion: Companion | None = None, seed: int = 0,
+    batch: int = 256, device: str = "cpu", listener: Listener | None = None,
 ) -> Fitted:  # fmt: skip
-    """The model of a problem's training rows: the strength, or the epoch, is chosen on its validation rows."""
+    """The model of a problem's training rows: the strength, or the epoch, is chosen on its validation rows.
+
+    companion: a method whose loss on rows without labels is added (mode full)."""
     listener = listener or Listener()
+    if mode == "head" and companion is not None:
+        raise RequestError("--method trains the whole encoder, not --mode head.", "Use --mode full.")
     if mode == "head":
         return _head(problem, encoder, batch, device, listener)
     chosen, held = replace(plan or Plan(), mode=mode, seed=seed), problem.probe_validation
     model, history = tune(
         encoder, problem.task, problem.pool, problem.labels.values, problem.probe_train, held if len(held) else None,
-        plan=chosen, device=device, listener=listener,
+        plan=chosen, companion=companion, device=device, listener=listener,
     )  # fmt: skip
     return Fitted(model, outputs(model, problem.pool, held, device=device) if len(held) else None, history.kept)
 

@@ -49,8 +49,14 @@ def result(work: Work, arms: Arms, leaks: leakage.Leaks) -> dict[str, Any]:
             for figures in diagnose.measure(work.kept, {n: a.clusters for n, a in scored.items()}, problem.targets)
         ],
         "figures": [
-            {"features": n, "probe": "linear", "labels_per_class": "all", **{k: round(v, 6) for k, v in a.figures.items()}}
-            for n, a in scored.items() if a.figures
+            {
+                "features": n,
+                "probe": "linear",
+                "labels_per_class": "all",
+                **{k: round(v, 6) for k, v in a.figures.items()},
+            }
+            for n, a in scored.items()
+            if a.figures
         ],
         "retrieval": retrieval(work),
         "test_rows": len(problem.targets),

@@ -108,7 +108,9 @@ def read_outs(
         weights = task.weights  # type: ignore[attr-defined]
         return measures.fit_sets_draws(features, targets, draws, scale=scale, key=key, groups=groups, weights=weights)
     classes = task.outputs if task.wants == "class" else None
-    return measures.fit_draws(features, task.encode(targets), draws, classes=classes, scale=scale, key=key, groups=groups)
+    return measures.fit_draws(
+        features, task.encode(targets), draws, classes=classes, scale=scale, key=key, groups=groups
+    )
 
 
 def read_out(
@@ -119,7 +121,11 @@ def read_out(
     if task.wants == "set":
         weights = task.weights  # type: ignore[attr-defined]
         return measures.fit_sets(features, targets, held, held_targets, scale=scale, weights=weights, refit=refit)
-    classes, ours, theirs = task.outputs if task.wants == "class" else None, task.encode(targets), task.encode(held_targets)
+    classes, ours, theirs = (
+        task.outputs if task.wants == "class" else None,
+        task.encode(targets),
+        task.encode(held_targets),
+    )
     return measures.fit(features, ours, held, theirs, classes=classes, scale=scale, refit=refit)
 
 

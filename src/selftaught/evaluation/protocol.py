@@ -131,7 +131,10 @@ def prepare(
         tested, tested_labels = dataset.subset(where["test"]), known.take(where["test"])
         test_groups = None if groups is None else groups[where["test"]]
     else:
-        tested, tested_labels = test, _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several)
+        tested, tested_labels = (
+            test,
+            _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several),
+        )
         known, tested_labels = _one_list_of_classes(known, tested_labels)
         test_groups = test.groups(group)
     chosen = {name: _limited(rows[known.known[rows]], limit, seed) for name, rows in where.items() if name != "test"}

@@ -53,7 +53,7 @@ class Settings:
 
 
 def gather(given: Problem, problem: Problem, data, unlabelled) -> Unlabelled:
-    """The rows that may be pseudo-labelled: of another dataset, or, where `unlabelled` is `data` itself, what is left of it.
+    """The rows that may be learned from without a label: of another dataset, or, where `unlabelled` is `data` itself, what is left of it.
 
     What is left: rows without a label, and those whose labels a few-label draw withheld (`given` is the problem before it), but
     none of the test or validation rows, of their groups, nor of their copies.
@@ -64,7 +64,8 @@ def gather(given: Problem, problem: Problem, data, unlabelled) -> Unlabelled:
         if problem.pool_groups is not None:
             rest = rest[~np.isin(problem.pool_groups[rest], problem.pool_groups[problem.probe_validation])]
         places = np.concatenate([problem.places[rest], problem.free])
-        truth = np.concatenate([problem.labels.values[rest], np.full(len(problem.free), MISSING)])
+        known = problem.labels.values[rest] if problem.classes is not None else np.full(len(rest), MISSING)
+        truth = np.concatenate([known, np.full(len(problem.free), MISSING)])
         rows = data
     else:
         places, rows = np.arange(len(unlabelled)), unlabelled
@@ -89,7 +90,8 @@ def check(problem: Problem) -> None:
     if problem.task.wants != "class":
         name = tasks.name_of(problem.task)
         raise RequestError(
-            f"Pseudo-labels are for one class a row; this task is {name}.", "Leave out --unlabelled, or use --task classify."
+            f"Pseudo-labels are for one class a row; this task is {name}.",
+            "Leave out --unlabelled, or use --task classify.",
         )
     if not len(problem.probe_validation):
         raise RequestError(
@@ -147,14 +149,21 @@ def self_train(
         if number:
             assert before is not None
             fresh = take(before.guesses, calibrate(task, before.held, known).temperature, labelled, settings.confidence)
-            if np.array_equal(fresh, labels):
-                listener.say(f"round {number}: the pseudo-labels are those of the round before; no more rounds.")
+            if np.array_equal(fresh, labels) or (fresh == MISSING).all():
+                why = (
+                    "no prediction is sure enough"
+                    if (fresh == MISSING).all()
+                    else "the pseudo-labels are those of the round before"
+                )
+                listener.say(f"round {number}: {why}; no more rounds.")
                 break
             labels = fresh
         now = learn(labels)
         figures = task.metrics(task.predict(now.held), known)
         history.append(_said(number, labels, rows.truth, figures, before, now))
-        listener.say(f"round {number}: {history[-1]['taken']} pseudo-labels, validation {task.metric} {figures[task.metric]:.3f}")
+        listener.say(
+            f"round {number}: {history[-1]['taken']} pseudo-labels, validation {task.metric} {figures[task.metric]:.3f}"
+        )
         if figures[task.metric] > top:
             best, top, kept = now, figures[task.metric], number
         before = now
@@ -163,14 +172,16 @@ def self_train(
     return best.finish(), report
 
 
-def _said(number: int, labels: np.ndarray, truth: np.ndarray, figures: dict, before: _Round | None, now: _Round) -> dict[str, Any]:
+def _said(
+    number: int, labels: np.ndarray, truth: np.ndarray, figures: dict, before: _Round | None, now: _Round
+) -> dict[str, Any]:
     taken = labels != MISSING
     sure = taken & (truth != MISSING)
     same = None if before is None else float((before.guesses.argmax(1) == now.guesses.argmax(1)).mean())
     return {
         "round": number,
         "taken": int(taken.sum()),
-        "classes": int(len(np.unique(labels[taken]))),
+        "classes": len(np.unique(labels[taken])),
         "validation": figures,
         "agreement": same,
         "right": float((labels == truth)[sure].mean()) if sure.any() else None,
@@ -205,7 +216,9 @@ def _tuned(problem: Problem, rows: Unlabelled, encoder: Encoder, plan: Plan, dev
     def learn(labels: np.ndarray) -> _Round:
         targets = np.concatenate([problem.labels.values, labels])
         train = np.concatenate([problem.probe_train, pool + np.flatnonzero(labels != MISSING)])
-        model, history = tune(encoder, problem.task, both, targets, train, held, plan=plan, device=device, listener=listener)
+        model, history = tune(
+            encoder, problem.task, both, targets, train, held, plan=plan, device=device, listener=listener
+        )
         out = outputs(model, problem.pool, held, device=device)
         more = outputs(model, rows.data, np.arange(len(labels)), device=device)
         return _Round(out, more, lambda: Fitted(model, out, history.kept))

@@ -81,7 +81,8 @@ def _asked(query, ids, names, bank, encoder: Encoder, modality, batch: int, devi
     is_path = not isinstance(query, str) or Path(query).expanduser().exists() or query.startswith("hf:")
     if not is_path and getattr(modality, "name", "") != "text":
         raise RequestError(
-            f"There is no {query!r} to search with.", f'Name a file, a folder or a table, or a row of the data: "{ROW}0".'
+            f"There is no {query!r} to search with.",
+            f'Name a file, a folder or a table, or a row of the data: "{ROW}0".',
         )
     source = query if is_path else {"text": [query]}
     rows = open_dataset(source, modality, listener, max_bad=0.0)
@@ -152,5 +153,6 @@ def _check_model(path: Path, encoder: Encoder) -> None:
             continue  # cut short: the dimensions are compared all the same
         if isinstance(held, dict) and (held.get("model") != model_hash(encoder) or held.get("layer") != "last"):
             raise RequestError(
-                f"{path} was embedded with another model or layer.", "Embed the data again with this run, or name the run that did."
+                f"{path} was embedded with another model or layer.",
+                "Embed the data again with this run, or name the run that did.",
             )

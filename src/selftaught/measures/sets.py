@@ -99,7 +99,9 @@ def fit_sets(
     x, h = scale(features), scale(held)
     rows, back = principal(torch.from_numpy(x)[None])
     problems = _problems(rows, targets[None], np.ones((1, 1, len(x)), np.float32), weights)
-    fresh = _problems(torch.from_numpy(h)[None] @ back, held_targets[None], np.ones((1, 1, len(h)), np.float32), weights)
+    fresh = _problems(
+        torch.from_numpy(h)[None] @ back, held_targets[None], np.ones((1, 1, len(h)), np.float32), weights
+    )
     fresh.fixed, fresh.constant = problems.fixed, problems.constant
     theta, losses, outputs, found = None, [], [], []
     for strength in grid:
@@ -131,7 +133,10 @@ def fit_sets_draws(
         x, y = np.stack([scale(features[d]) for d in some]), np.stack([targets[d] for d in some])
         zeros = np.zeros(size, np.int64)
         fold = np.stack(
-            [folds(zeros, random.key(key, start + i), None if groups is None else groups[d]) for i, d in enumerate(some)]
+            [
+                folds(zeros, random.key(key, start + i), None if groups is None else groups[d])
+                for i, d in enumerate(some)
+            ]
         )
         strengths = _chosen(x, y, fold, weights, grid)
         pairs = _solved(x, y, strengths, weights)
@@ -144,7 +149,9 @@ def _problems(rows: Tensor, y: np.ndarray, weight: np.ndarray, weights: Sequence
     return Sigmoids(rows, truth, torch.from_numpy(weight), truth.shape[2], _positive(weights))
 
 
-def _chosen(x: np.ndarray, y: np.ndarray, fold: np.ndarray, weights: Sequence[float], grid: Sequence[float]) -> np.ndarray:
+def _chosen(
+    x: np.ndarray, y: np.ndarray, fold: np.ndarray, weights: Sequence[float], grid: Sequence[float]
+) -> np.ndarray:
     """(P,) strengths by cross-validation; ALONE where there is one fold."""
     count = int(fold.max()) + 1
     if count < 2:
@@ -161,7 +168,9 @@ def _chosen(x: np.ndarray, y: np.ndarray, fold: np.ndarray, weights: Sequence[fl
     return np.asarray(grid)[np.argmin(losses, axis=0)]
 
 
-def _solved(x: np.ndarray, y: np.ndarray, strength: np.ndarray, weights: Sequence[float]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _solved(
+    x: np.ndarray, y: np.ndarray, strength: np.ndarray, weights: Sequence[float]
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """(D, K) and (K,) of each of P sets of rows x (P, n, D)."""
     rows, back = principal(torch.from_numpy(x))
     problems = _problems(rows, y, np.ones((len(x), 1, x.shape[1]), np.float32), weights)

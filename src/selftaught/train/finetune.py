@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from . import lora, schedule
 from .heap import keep_freed_memory
 from .layers import layer_groups, open_layers, stack, statistics, unfreeze
 from .precision import precision_for
+from .semi import Companion
 
 Mode = Literal["full", "gradual", "lora"]
 
@@ -86,12 +88,14 @@ class Plan:
 
 def tune(
     encoder: Encoder, task: Task, data, targets: np.ndarray, train: np.ndarray, validation: np.ndarray | None = None, *,
-    plan: Plan | None = None, device: str | torch.device = "cpu", listener: Listener | None = None,
+    plan: Plan | None = None, companion: Companion | None = None, device: str | torch.device = "cpu",
+    listener: Listener | None = None,
 ) -> tuple[Tuned, History]:  # fmt: skip
     """Trains a copy of `encoder` and a new head on the rows `train` of `data`; `targets` (len(data),) by place.
 
     With `validation` places, the epoch with the best figure there is kept (ties: the smaller loss); without, the last.
-    A pure function of its arguments on one chip.  Views are the modality's mild ones where it has them.
+    A pure function of its arguments on one chip.  Views are the modality's mild ones where it has them.  companion: a method whose
+    loss on rows without labels is added at every step (mode full).
     """
     plan, listener, device = plan or Plan(), listener or Listener(), torch.device(device)
     if device.type == "cpu":
@@ -101,7 +105,9 @@ def tune(
         torch.manual_seed(random.key(plan.seed, "finetune"))
         groups = _groups(model, plan)
         model.to(device)
-        history = _train(model, groups, task, data, targets, train, validation, plan, device, listener)
+        with _beside(companion, model.encoder, plan, len(train), device) as beside:
+            groups += beside.groups(plan.weight_decay) if beside else []
+            history = _train(model, groups, task, data, targets, train, validation, plan, device, listener, beside)
     if plan.mode == "lora":
         lora.merge(model.encoder)
     return model.eval(), history
@@ -114,11 +120,26 @@ def _groups(model: Tuned, plan: Plan) -> list[dict]:
     return [{"params": adapters, "weight_decay": 0.0}, {"params": list(model.head.parameters()), "weight_decay": 0.0}]
 
 
+def _beside(companion: Companion | None, encoder: Encoder, plan: Plan, rows: int, device):
+    """The companion at work around `encoder`, as a context; None without one."""
+    if companion is None:
+        return contextlib.nullcontext()
+    if plan.mode != "full":
+        raise RequestError(f"--method trains the whole encoder, not --mode {plan.mode}.", "Use --mode full.")
+    batches, epochs = _length(plan, rows)
+    return companion.attach(encoder, batches * epochs, device)
+
+
+def _length(plan: Plan, rows: int) -> tuple[int, int]:
+    """(steps of an epoch, epochs)."""
+    batches = max(1, math.ceil(rows / plan.batch))
+    return batches, max(plan.epochs, math.ceil(plan.steps / batches))
+
+
 def _train(
-    model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener
+    model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener, beside
 ) -> History:
-    batches = max(1, math.ceil(len(train) / plan.batch))
-    epochs = max(plan.epochs, math.ceil(plan.steps / batches))
+    batches, epochs = _length(plan, len(train))
     recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=0.1)
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.999), fused=fused)
@@ -141,11 +162,14 @@ def _train(
             torch.manual_seed(random.key(plan.seed, "finetune dropout", step))
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
                 outputs = model(view_of(rows, step, step / (epochs * batches)))
+                more = beside.loss() if beside else 0.0
             loss = task.loss(outputs, wanted[rows].to(device))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss + more).backward()
             torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], plan.clip)
             optimizer.step()
+            if beside:
+                beside.after_step((step + 1) / (epochs * batches))
             total += float(loss.detach()) * len(rows)
         history.loss.append(total / len(train))
         if not math.isfinite(total):
