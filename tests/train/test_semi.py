@@ -51,7 +51,7 @@ def test_the_gradient_is_the_sum_of_the_tasks_and_the_methods(encoder, data):
             torch.manual_seed(3)
             beside = Companion(data, "simclr", weight=0.3, batch=16, seed=5).attach(net, 10, torch.device("cpu"))
         beside.method.double()
-        head = torch.nn.Linear(net.dim, 2).double()
+        head = torch.nn.Linear(net.dim, 2, bias=False).double()
         with torch.no_grad():
             head.weight.fill_(0.1)[0].neg_()
         loss = 0.0

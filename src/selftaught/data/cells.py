@@ -213,5 +213,5 @@ def _label(cell) -> str:
     if cell is None or isinstance(cell, Bad | list | dict) or cell != cell or missing(cell):
         return ""
     if isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool):
-        return spell(cell)
+        return spell(int(cell) if isinstance(cell, int | np.integer) else float(cell))
     return _word(cell)

@@ -46,8 +46,8 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
             "Leave out --task: wherever there are classes, evaluate describes it beside the verdict.",
         )
     if kind.wants != held:
-        count = len(labels.classes or ())
-        what = {"class": f"{count} classes", "set": f"{count} classes, several a row", "number": "numbers"}[held]
+        k = len(labels.classes or ())
+        what = {"class": f"{k} classes", "set": f"{k} classes, several a row", "number": "numbers"}[held]
         raise RequestError(
             f"Column {labels.column!r} holds {what}: task {name!r} cannot learn from it.",
             "Use --task classify for classes, --task multilabel for several a row, --task regress for numbers.",
