@@ -34,7 +34,7 @@ def pictures(tmp_path_factory):
     return folder, data
 
 
-@pytest.mark.parametrize("mode", ["head", "full", "lora"])
+@pytest.mark.parametrize("mode", ["head", "full", "gradual", "lora"])
 def test_finetune_then_predict_from_the_folder(pictures, mode, tmp_path):
     run, data = pictures
     plan = Plan(epochs=18, batch=16, lr=0.02, layer_decay=1.0)
@@ -111,7 +111,7 @@ def test_numbers(tmp_path):
 
 def test_what_cannot_be_finetuned_is_said(pictures):
     run, data = pictures
-    with pytest.raises(RequestError, match="head, full, lora"):
+    with pytest.raises(RequestError, match="head, full, gradual, lora"):
         finetune(run, data, mode="both")
     with pytest.raises(RequestError, match="trains no head"):
         finetune(run, data, task="cluster")

@@ -51,7 +51,7 @@ def test_parameters_that_no_layer_lists_learn_like_the_first():
     assert scale[id(model.encoder.first.weight)] == scale[id(model.encoder.norm.weight)] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("mode", ["full", "gradual", "lora"])
 def test_it_learns_and_leaves_the_given_encoder_alone(data, task, mode):
     encoder = net()
     before = state(encoder)

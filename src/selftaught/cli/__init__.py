@@ -13,6 +13,7 @@ COMMANDS = {
     "finetune": "adapt a pretrained encoder with the labels there are",
     "predict": "labels and calibrated confidences for new data",
     "embed": "representations of DATA as Parquet, in shards, resumable",
+    "search": "the rows of DATA that are nearest to a file, a row or words",
     "export": "hand an encoder to transformers, ONNX Runtime, torchvision or timm",
     "report": "one offline HTML page about a run, the verdict first",
     "methods": "the pretext tasks, and which kinds of data each can carry",

@@ -95,6 +95,20 @@ def save(result: dict, folder: str, out: str | None) -> None:
     write_text(place, json.dumps(result, indent=1, default=str) + "\n")
 
 
+def _beside(result: dict) -> list[str]:
+    """Figures that decide nothing: the probe's others, and retrieval."""
+    lines = [
+        f"{one['features']}: " + ", ".join(f"{k} {v:.3f}" for k, v in one.items() if isinstance(v, float))
+        for one in result.get("figures", []) if one["features"] == "pretrained"
+    ]  # fmt: skip
+    found = [one for one in result.get("retrieval", []) if one["metric"] in ("map@r", "recall@1")]
+    for metric in dict.fromkeys(one["metric"] for one in found):
+        some = [one for one in found if one["metric"] == metric]
+        said = ", ".join(f"{one['features']} {one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in some)
+        lines.append(f"retrieval {metric}, {some[0]['queries']} queries among {some[0]['gallery']} rows: {said}")
+    return lines
+
+
 def words(result: dict) -> str:
     """The scores as a table, the differences, the verdict last."""
     lines = [f"{result['task']}, {result['metric']}"]
@@ -109,6 +123,7 @@ def words(result: dict) -> str:
         lines.append(
             f"{d['a']} - {d['b']} ({d['probe']}, {d['labels_per_class']} labels): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         )
+    lines += _beside(result)
     leak = result["leakage"]
     lines.append(
         f"test rows: {result['test_rows']}, of which pretraining saw {leak['seen_in_pretraining']} (without labels)"

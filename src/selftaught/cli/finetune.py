@@ -17,17 +17,30 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     """Labelled data."""
     labels: str | None = None
-    """The column of the labels (default: the one that looks like it, said aloud)."""
+    """The column of the labels (default: the one that looks like it, said aloud); for multilabel also columns of 0 and 1: a,b,c or tag_*."""
     task: str | None = None
-    """classify or regress (selftaught tasks)."""
-    mode: Literal["head", "full", "lora"] = "full"
-    """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; lora: low-rank adapters."""
+    """classify, multilabel or regress (selftaught tasks); default: what the labels are."""
+    mode: Literal["head", "full", "gradual", "lora"] = "full"
+    """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
+    layer after another; lora: low-rank adapters."""
     lora: bool = False
     """The same as --mode lora."""
     test: str | None = None
     group: str | None = None
     labels_per_class: int | None = None
-    """Use a class-balanced draw of so many."""
+    """Use a class-balanced draw of so many (numbers, several labels a row: so many rows)."""
+    balance: bool = False
+    """Several labels a row: positives of rare classes weigh more."""
+    unlabelled: str | None = None
+    """Data without labels: predictions on it that are sure enough become labels of the next round.  DATA itself serves where labels are missing or withheld."""
+    rounds: int = 3
+    """Rounds of pseudo-labels at most; validation chooses how many are kept, none included."""
+    confidence: float = 0.9
+    """What a calibrated prediction must reach to become a label."""
+    method: str | None = None
+    """Instead of pseudo-labels: add this pretext task's loss on the rows without labels to the task's (--mode full)."""
+    weight: float = 1.0
+    """What that loss counts for."""
     epochs: int | None = None
     batch: int = 64
     """Rows in a step."""
@@ -62,7 +75,8 @@ def run(argv: list[str]) -> None:
         done = finetune(
             arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
             mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
-            plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
+            balance=arguments.balance, unlabelled=arguments.unlabelled,
+            rounds=arguments.rounds, confidence=arguments.confidence, method=arguments.method, weight=arguments.weight, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
             column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
         )  # fmt: skip
     finally:
@@ -79,7 +93,26 @@ def _words(result: dict) -> str:
         f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    if "semi" in result:
+        lines.append(
+            f"with {result['semi']['weight']:g} x the loss of {result['semi']['method']} on {result['semi']['unlabelled']} rows without labels"
+        )
+    lines += _rounds(result["pseudo"], result["metric"]) if "pseudo" in result else []
+    if "threshold" in result:
+        lines.append(f"a label is given from a probability of {result['threshold']:.3f} on (chosen on validation)")
     if "calibration" in result:
         error = result["calibration"]
         lines.append(f"calibration error of the confidences: {error['before']:.3f} before, {error['after']:.3f} after")
     return "\n".join([*lines, f"model: {result['model']}", f"next: selftaught predict {result['model']} DATA"])
+
+
+def _rounds(pseudo: dict, metric: str) -> list[str]:
+    """What the rounds of pseudo-labels did."""
+    lines = [f"{pseudo['unlabelled']} rows without labels; round {pseudo['kept_round']} is kept (best on validation):"]
+    for one in pseudo["rounds"]:
+        right = "" if one["right"] is None else f", {one['right']:.3f} of those whose label is known are right"
+        same = "" if one["agreement"] is None else f", agrees with the round before on {one['agreement']:.3f}"
+        lines.append(
+            f"  round {one['round']}: {one['taken']} taken{right}; validation {metric} {one['validation'][metric]:.3f}{same}"
+        )
+    return lines

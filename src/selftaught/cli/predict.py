@@ -60,11 +60,18 @@ def run(argv: list[str]) -> None:
         return
     rows = table.to_pylist()
     lines = [
-        f"{r['name']}\t{r['label']}\t{'' if r['confidence'] is None else format(r['confidence'], '.3f')}"
+        f"{r['name']}\t{r['label'] if isinstance(r['label'], float) else _words(r['label'])}\t{_words(r['confidence'])}"
         for r in rows[:20]
     ]
     more = [f"... and {len(rows) - 20} more; -o FILE keeps all"] if len(rows) > 20 else []
     emit(rows, arguments.json, "\n".join(lines + more))
+
+
+def _words(value) -> str:
+    """A cell for the screen; several labels divided by semicolons."""
+    if isinstance(value, list):
+        return "; ".join(map(_words, value))
+    return "" if value is None else format(value, ".3f") if isinstance(value, float) else str(value)
 
 
 def write(table, path: Path) -> None:
@@ -90,5 +97,7 @@ def write(table, path: Path) -> None:
 
 
 def _plain(value):
-    """A cell that a spreadsheet does not take for a formula."""
+    """A cell that a spreadsheet does not take for a formula; several labels divided by semicolons."""
+    if isinstance(value, list):
+        value = "; ".join(map(str, value))
     return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

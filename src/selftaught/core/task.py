@@ -14,12 +14,13 @@ from . import module
 class Task:
     """Head, loss, metric and split rule of a downstream task.  Subclasses are dataclasses of plain data, like methods.
 
-    `version` moves when the same data would give other figures.  Targets are numpy arrays: int64 classes 0..K-1 or float64
-    numbers; a row without a label never reaches a task.  Outputs are what the head gives: (N, outputs).
+    `version` moves when the same data would give other figures.  Targets are numpy arrays: int64 classes 0..K-1, float64
+    numbers, or (N, K) of 0 and 1 where a row may have several classes; a row without a label never reaches a task.  Outputs are what
+    the head gives: (N, outputs).
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "number", "nothing"]] = "class"
+    wants: ClassVar[Literal["class", "set", "number", "nothing"]] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any
@@ -47,7 +48,7 @@ class Task:
         return targets
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """(N,) predicted targets of the head's outputs."""
+        """(N, ...) predicted targets of the head's outputs; of sets, the classes' probabilities."""
         raise NotImplementedError
 
     def items(self, guesses: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from .duplicates import (
     picture_verifier,
     thumbnails,
 )
+from .label_sets import make_label_columns, make_label_sets
 from .labels import Labels, make_labels
 from .loader import Loader, Sampler
 from .look import look, sizes
@@ -28,6 +29,6 @@ from .store import Store, pack
 __all__ = [
     "Bad", "Dataset", "Labels", "Loader", "Pairs", "Rejected", "Sampler", "Source", "Store", "cache_folder", "cache_size",
     "clear_cache", "clusters", "count_duplicates", "draws", "exact_between", "exact_duplicates", "guess_group", "guess_label",
-    "look", "make_labels", "near_duplicates", "near_pictures", "near_texts", "open_source", "pack", "picture_size",
+    "look", "make_label_columns", "make_label_sets", "make_labels", "near_duplicates", "near_pictures", "near_texts", "open_source", "pack", "picture_size",
     "picture_verifier", "read_picture", "sizes", "split", "thumbnails", "units",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from ..core import DataError, RequestError
 from . import fingerprint, limits
 from .bad import Bad
-from .cells import payload, values
+from .cells import payload, several, values
 from .sniff import kind_of
 from .source import Payload, Source, listed
 
@@ -64,6 +64,13 @@ class Arrays(Source):
         if isinstance(held, np.ndarray) and kind in ("integer", "number"):
             return held.astype(np.int64 if kind == "integer" else np.float64)
         return values(held, kind)
+
+    def sets(self, column: str) -> np.ndarray:
+        self.need(column)
+        out = np.empty(self.rows, dtype=object)
+        for row, cell in enumerate(self._held[column]):
+            out[row] = several(cell)
+        return out
 
     def row_name(self, row: int) -> str:
         return f"{self.name}:{row}"

@@ -12,7 +12,7 @@ import pyarrow as pa
 from .bad import Bad
 from .paths import inside, read_file, read_text
 from .sniff import WHOLE, missing, number, series_of_text, spelled_series
-from .source import Payload, codes
+from .source import Payload, codes, spell
 
 _RAW_PIXELS = 144
 """Binary cells of one fixed, square size from this many bytes on are raw grey pixels; shorter ones are hashes."""
@@ -58,7 +58,7 @@ def is_readable(kind: pa.DataType) -> bool:
         return is_readable(kind.value_type)
     if _is_list(kind):
         inner = kind.value_type
-        return _is_number(inner) or (_is_list(inner) and _is_number(inner.value_type))
+        return _is_number(inner) or _is_words(inner) or (_is_list(inner) and _is_number(inner.value_type))
     if pa.types.is_struct(kind):
         return {kind.field(i).name for i in range(kind.num_fields)} <= {"bytes", "path"}
     return not (pa.types.is_null(kind) or pa.types.is_map(kind) or pa.types.is_union(kind))
@@ -66,6 +66,12 @@ def is_readable(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_words(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -191,3 +197,21 @@ def _number(cell) -> int | float | None:
 
 def _word(cell) -> str:
     return cell.decode("utf-8", errors="replace") if isinstance(cell, bytes) else str(cell).strip()
+
+
+def several(cell) -> tuple[str, ...] | str | None:
+    """The labels of a cell: a list's words, or the text that holds them; None where there is no label.  Raises nothing."""
+    if isinstance(cell, np.ndarray):
+        cell = cell.ravel().tolist()
+    if isinstance(cell, list | tuple | set | frozenset):
+        listed = sorted(cell, key=str) if isinstance(cell, set | frozenset) else cell
+        return tuple(word for word in (_label(v) for v in listed) if word)
+    return _label(cell) or None
+
+
+def _label(cell) -> str:
+    if cell is None or isinstance(cell, Bad | list | dict) or cell != cell or missing(cell):
+        return ""
+    if isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool):
+        return spell(int(cell) if isinstance(cell, int | np.integer) else float(cell))
+    return _word(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from .arrays import Arrays, plain_list
 from .bad import Bad, Rejected
 from .encoded import Encoded, encode
 from .fingerprint import of_parts
+from .label_sets import make_label_columns, make_label_sets
 from .labels import Labels, make_labels
 from .sniff import guess_group, guess_label
 from .source import Source
@@ -179,23 +181,39 @@ class Dataset:
         """(len,) of a small column: int64, float64 (NaN where missing) or object (str, None where missing)."""
         return self._whole(column)[self._rows_of_source(np.arange(len(self)))]
 
-    def labels(self, column: str | None = None, kind: Literal["class", "number"] | None = None) -> Labels:
+    def labels(self, column: str | None = None, kind: Literal["class", "number", "set"] | None = None) -> Labels:
         """The labels of these rows; classes are those of the whole set, so that subsets agree on codes.
 
-        `column` None takes what looks like a label (`guess_label`; say it aloud).  Raises RequestError where there is no
-        such column, DataError where it cannot serve as labels.
+        `column` None takes what looks like a label (`guess_label`; say it aloud).  kind "set": a row may have several, listed in
+        the column, or in columns of 0 and 1 (`column` "a,b,c" or "tag_*"); a column of lists is read so without being asked.
+        Raises RequestError where there is no such column, DataError where it cannot serve as labels.
         """
         if column is None:
             guess = guess_label(self.source)
             if guess is None:
-                listed = ", ".join(self.source.of_kind("category", "integer", "number")) or "none"
+                listed = ", ".join(self.source.of_kind("category", "integer", "number", "labels")) or "none"
                 raise RequestError(
                     f"No column of {self.name} looks like a label.",
                     f"Name one with --labels; columns that could be: {listed}.",
                 )
             column = guess[0]
+        if kind == "set" or self.columns.get(column) == "labels":
+            return self._label_sets(column).take(self.ids)
         whole = make_labels(self._whole(column)[self._held.kept], column, kind)
         return whole.take(self.ids)
+
+    def _label_sets(self, column: str) -> Labels:
+        kept = self._held.kept
+        if column not in self.columns and (named := self._matching(column)):
+            return make_label_columns({name: self._whole(name)[kept] for name in named})
+        if self.source.need(column) in ("image", "binary"):
+            raise RequestError(f"Column {column!r} holds payloads, not labels.", "Name another column.")
+        return make_label_sets(self.source.sets(column)[kept], column)
+
+    def _matching(self, spec: str) -> list[str]:
+        """The columns that "a,b,c" or "tag_*" means; none where a part of it is no column."""
+        found = [fnmatch.filter(self.columns, part.strip()) for part in spec.split(",")]
+        return list(dict.fromkeys(name for names in found for name in names)) if all(found) else []
 
     def groups(self, column: str | None = None) -> np.ndarray | None:
         """(len,) int64: which rows belong together (patient, speaker, document); rows without a group are their own.

@@ -119,6 +119,8 @@ def _kind_of_cell(cell, root: Path | None) -> str:
             return "image"
         return "series" if cell.dtype.kind in "fiu" and cell.ndim in (1, 2) else "other"
     if isinstance(cell, list):
+        if all(isinstance(word, str) for word in cell):
+            return "labels"
         return "series" if spelled_series(cell) is not None else "other"
     return _kind_of_string(cell, root) if isinstance(cell, str) else "other"
 
@@ -184,8 +186,11 @@ def guess_label(source: Source) -> tuple[str, str] | None:
     """(column, reason) of the column that most looks like a label, or None.  To be said aloud; pretraining never reads it."""
     names = {name.lower(): name for name in source.columns}
     for name in _LABELS:
-        if name in names and source.columns[names[name]] in ("category", "integer", "number"):
+        if name in names and source.columns[names[name]] in ("category", "integer", "number", "labels"):
             return names[name], f"the column is called {names[name]!r}"
+    lists = source.of_kind("labels")
+    if len(lists) == 1:
+        return lists[0], f"{lists[0]!r} is the only column that holds lists of words"
     likely = [n for n in source.of_kind("category") if n.lower() not in _NOT_LABELS]
     found = []
     for name in likely:

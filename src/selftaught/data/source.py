@@ -11,7 +11,7 @@ from ..core.errors import nearest
 from .bad import Bad
 
 Payload: TypeAlias = bytes | str | np.ndarray
-KINDS = ("image", "text", "number", "integer", "category", "series", "binary")
+KINDS = ("image", "text", "number", "integer", "category", "labels", "series", "binary")
 
 
 class Source:
@@ -49,6 +49,12 @@ class Source:
     def values(self, column: str) -> np.ndarray:
         """(rows,) of a small column: int64, float64 (NaN where missing) or object (str, None where missing)."""
         raise NotImplementedError
+
+    def sets(self, column: str) -> np.ndarray:
+        """(rows,) object: tuples of words where a cell is a list, strings to be divided elsewhere, None where missing."""
+        out = np.empty(self.rows, dtype=object)
+        out[:] = [None if v is None or v != v else spell(v) for v in self.values(column).tolist()]
+        return out
 
     def row_name(self, row: int) -> str:
         """Where the row lies: a path inside the folder, or "file:number"."""
@@ -90,6 +96,11 @@ def in_order(index: np.ndarray, ascending) -> Iterator:
     distinct, back = np.unique(index, return_inverse=True)
     held = list(ascending(distinct))
     yield from (held[i] for i in back)
+
+
+def spell(value: str | float) -> str:
+    """The name of a class: whole numbers without a point."""
+    return value if isinstance(value, str) else f"{value:.0f}" if float(value).is_integer() else repr(float(value))
 
 
 def codes(values: Iterable) -> np.ndarray:

@@ -40,7 +40,7 @@ def units(rows: int, *ties: np.ndarray | None) -> np.ndarray:
 
 
 def strata(labels: Labels | np.ndarray | None, rows: int) -> np.ndarray:
-    """(rows,) int64: classes, or tenths of the numbers; rows without a label are a stratum of their own."""
+    """(rows,) int64: classes (of several, the rarest), or tenths of the numbers; rows without a label are a stratum of their own."""
     if labels is None:
         return np.zeros(rows, np.int64)
     held = (
@@ -51,7 +51,7 @@ def strata(labels: Labels | np.ndarray | None, rows: int) -> np.ndarray:
     if len(held) != rows:
         raise ValueError(f"{len(held)} labels for {rows} rows")
     if held.classes is not None:
-        return np.unique(held.values, return_inverse=True)[1].astype(np.int64)
+        return np.unique(held.strata, return_inverse=True)[1].astype(np.int64)
     out = np.full(rows, _BINS, np.int64)
     known = held.known
     edges = np.quantile(held.values[known], np.linspace(0, 1, _BINS + 1)[1:-1])

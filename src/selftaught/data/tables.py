@@ -52,7 +52,7 @@ class Table(Source):
             else:
                 self.notes.append(f"column {column!r} left out: nothing in its first rows that can be read")
         for column in dict.fromkeys(chain.from_iterable(s.left_out for s in self._shards)):
-            self.notes.append(f"column {column!r} left out: lists of words and nested structures are not read")
+            self.notes.append(f"column {column!r} left out: nested structures are not read")
         self._join_wide()
         self._add_split()
 
@@ -151,6 +151,14 @@ class Table(Source):
         if kind not in ("integer", "number", "category"):
             kind = "category"
         return cells.values(self._ascending(column, np.arange(self.rows)), kind)
+
+    def sets(self, column: str) -> np.ndarray:
+        if self.need(column) == "category" and column == "split":
+            return super().sets(column)
+        out = np.empty(self.rows, dtype=object)
+        for row, cell in enumerate(self._ascending(column, np.arange(self.rows))):
+            out[row] = cells.several(cell)
+        return out
 
     def row_name(self, row: int) -> str:
         number = bisect_right(self._starts, row) - 1

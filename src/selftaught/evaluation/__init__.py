@@ -6,7 +6,8 @@ from .embed import embed, embed_layers, model_hash
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
 from .predict import load_model, predict
+from .search import search
 
 __all__ = [
-    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "model_hash", "predict",
+    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "model_hash", "predict", "search",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from .. import measures
 from ..core import random
 from ..measures.linear import folds
-from .probe import scores
+from .probe import read_outs, scores
 from .protocol import Problem
 from .statistics import Interval, Scores, interval
 
@@ -42,22 +42,20 @@ class Choice:
             rows = order[np.argsort(rank, kind="stable")][:labels]
         rows = np.sort(rows)
         groups = None if problem.pool_groups is None else problem.pool_groups[rows]
-        strata = np.zeros(len(rows), np.int64) if problem.classes is None else values[rows]
+        strata = problem.labels.strata[rows]
         return cls(problem, rows, folds(strata, random.key(seed, "choice folds"), groups), groups, seed)
 
     def score(self, features: np.ndarray) -> Scores:
         """One seed's scores from the features (n, D) of `rows`, in their order."""
         problem, task = self.problem, self.problem.task
-        targets = task.encode(problem.labels.values)[self.rows]
-        scale, guesses = measures.Scale.of(features), np.zeros(len(self.rows), dtype=np.asarray(problem.targets).dtype)
+        targets, scale = problem.labels.values[self.rows], measures.Scale.of(features)
+        outputs = np.zeros((len(self.rows), task.outputs))
         for f in range(int(self.fold.max()) + 1):
             seen, held = np.flatnonzero(self.fold != f), np.flatnonzero(self.fold == f)
-            (model,) = measures.fit_draws(
-                features, targets, [seen], classes=problem.classes, scale=scale, key=random.key(self.seed, "choice", f),
-                groups=self.groups,
-            )  # fmt: skip
-            guesses[held] = task.predict(model.outputs(features[held]))
-        return scores(task, guesses[None], problem.labels.values[self.rows])
+            key = random.key(self.seed, "choice", f)
+            (model,) = read_outs(task, features, targets, [seen], scale=scale, key=key, groups=self.groups)
+            outputs[held] = model.outputs(features[held])
+        return scores(task, task.predict(outputs)[None], targets)
 
     def interval(self, found: Scores) -> Interval:
         return interval(found, self.groups, seed=self.seed)

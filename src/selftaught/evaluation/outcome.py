@@ -13,6 +13,7 @@ from .arms import Arms, Work
 from .probe import Probed
 from .protocol import Budget
 from .started import Started, judge_start, not_compared
+from .retrieval import retrieval
 from .statistics import interval
 from .verdict import CONTROLS, Verdict, choose_control, judge
 
@@ -49,6 +50,17 @@ def result(work: Work, arms: Arms, leaks: leakage.Leaks, begun: Started | None =
             {**figures, **work.views.get(figures["features"], {})}
             for figures in diagnose.measure(work.kept, {n: a.clusters for n, a in scored.items()}, problem.targets)
         ],
+        "figures": [
+            {
+                "features": n,
+                "probe": "linear",
+                "labels_per_class": "all",
+                **{k: round(v, 6) for k, v in a.figures.items()},
+            }
+            for n, a in scored.items()
+            if a.figures
+        ],
+        "retrieval": retrieval(work),
         "test_rows": len(problem.targets),
     }
 

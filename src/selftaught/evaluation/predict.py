@@ -63,7 +63,7 @@ def predict(
     """A table of row (int64 id), name, label and confidence, one line a row of `data`.
 
     Classes: label is the class's name, confidence its probability after temperature scaling; `probabilities` adds a column
-    "p:CLASS" for each.  Numbers: label is float64 and confidence null.  Rows that cannot be read have no line: they are said, and
+    "p:CLASS" for each.  Where a row may have several labels, label and confidence are lists, the surest first.  Numbers: label is float64 and confidence null.  Rows that cannot be read have no line: they are said, and
     counted in the table's metadata ("rejected"); `max_bad` bounds their share.  Raises ModelError or DataError.
     """
     import pyarrow as pa
@@ -79,6 +79,16 @@ def predict(
         table |= {"label": pa.array(guesses), "confidence": pa.nulls(len(rows), pa.float64())}
         return pa.table(table).replace_schema_metadata(about)
     classes = found.task.classes  # type: ignore[attr-defined]
+    if found.task.wants == "set":
+        p, given = measures.sigmoid(out, found.temperature), found.task.given(guesses)  # type: ignore[attr-defined]
+        best_first = [np.flatnonzero(row)[np.argsort(-p[i, row], kind="stable")] for i, row in enumerate(given)]
+        table |= {
+            "label": pa.array([[classes[k] for k in some] for some in best_first], pa.list_(pa.string())),
+            "confidence": pa.array([p[i, some] for i, some in enumerate(best_first)], pa.list_(pa.float64())),
+        }
+        if probabilities:
+            table |= {f"p:{name}": pa.array(p[:, k]) for k, name in enumerate(classes)}
+        return pa.table(table).replace_schema_metadata(about)
     p = measures.probabilities(out, found.temperature)
     table |= {"label": pa.array([classes[g] for g in guesses], pa.string()), "confidence": pa.array(p.max(1))}
     if probabilities:

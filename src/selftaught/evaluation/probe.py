@@ -16,6 +16,8 @@ from .protocol import Budget, Problem
 from .statistics import Scores
 
 _BLOCK = 4096
+_ORDERS = 16
+"""Orders of equally common classes of which a blind guess is the mean."""
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Probed:
 
     scores: dict[tuple[str, Budget], Scores] = field(default_factory=dict)
     validation: dict[Budget, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    """Every figure of the task, of the linear probe with all labels, by the first seed's features."""
     clusters: np.ndarray | None = None
     """k-means cluster of each test row, by the first seed's features."""
 
@@ -65,9 +69,9 @@ def probe(
         _enter(found, problem, features, models, budget)
     if full:
         model, validation = fit_all(problem, features.pool, scale)
-        found.scores["linear", "all"] = scores(
-            problem.task, _predict(problem.task, [model], features.test), problem.targets
-        )
+        guesses = _predict(problem.task, [model], features.test)
+        found.scores["linear", "all"] = scores(problem.task, guesses, problem.targets)
+        found.figures = problem.task.metrics(guesses[0], problem.targets)
         found.validation["all"] = validation
     if extra:
         found.scores["knn", "all"] = scores(problem.task, neighbours(problem, features)[None], problem.targets)
@@ -92,23 +96,49 @@ def fit_few(
     problem: Problem, pool: np.ndarray, draws: list[np.ndarray], scale: measures.Scale, key: int
 ) -> list[measures.Linear]:
     """One read-out a draw, its strength chosen by cross-validation inside the draw."""
-    targets = problem.task.encode(problem.labels.values)
+    return read_outs(problem.task, pool, problem.labels.values, draws, scale=scale, key=key, groups=problem.pool_groups)
+
+
+def read_outs(
+    task: Task, features: np.ndarray, targets: np.ndarray, draws: Sequence[np.ndarray], *, scale: measures.Scale, key: int,
+    groups: np.ndarray | None = None,
+) -> list[measures.Linear]:  # fmt: skip
+    """`measures.fit_draws` as a task asks for it: softmax, a sigmoid for each class, or least squares."""
+    if task.wants == "set":
+        weights = task.weights  # type: ignore[attr-defined]
+        return measures.fit_sets_draws(features, targets, draws, scale=scale, key=key, groups=groups, weights=weights)
+    classes = task.outputs if task.wants == "class" else None
     return measures.fit_draws(
-        pool, targets, draws, classes=problem.classes, scale=scale, key=key, groups=problem.pool_groups
+        features, task.encode(targets), draws, classes=classes, scale=scale, key=key, groups=groups
     )
+
+
+def read_out(
+    task: Task, features: np.ndarray, targets: np.ndarray, held: np.ndarray, held_targets: np.ndarray, *,
+    scale: measures.Scale | None = None, refit: bool = True,
+) -> measures.Linear:  # fmt: skip
+    """`measures.fit` as a task asks for it: the strength is chosen on `held`."""
+    if task.wants == "set":
+        weights = task.weights  # type: ignore[attr-defined]
+        return measures.fit_sets(features, targets, held, held_targets, scale=scale, weights=weights, refit=refit)
+    classes, ours, theirs = (
+        task.outputs if task.wants == "class" else None,
+        task.encode(targets),
+        task.encode(held_targets),
+    )
+    return measures.fit(features, ours, held, theirs, classes=classes, scale=scale, refit=refit)
 
 
 def fit_all(problem: Problem, pool: np.ndarray, scale: measures.Scale) -> tuple[measures.Linear, float]:
     """The read-out of all labels: strength chosen on validation, fitted again on both; and its validation score before that."""
-    targets = problem.task.encode(problem.labels.values)
-    train, held = problem.probe_train, problem.probe_validation
-    model = measures.fit(pool[train], targets[train], pool[held], targets[held], classes=problem.classes, scale=scale)
+    targets, train, held = problem.labels.values, problem.probe_train, problem.probe_validation
+    model = read_out(problem.task, pool[train], targets[train], pool[held], targets[held], scale=scale)
     assert model.held is not None
     return model, scores(problem.task, problem.task.predict(model.held)[None], problem.labels.values[held]).mean
 
 
 def _predict(task: Task, models: list[measures.Linear], features: np.ndarray) -> np.ndarray:
-    """(R, N) predicted targets of several read-outs, a block of rows at a time."""
+    """(R, N, ...) predicted targets of several read-outs, a block of rows at a time."""
     return np.concatenate(
         [
             np.stack([task.predict(m.outputs(features[start : start + _BLOCK])) for m in models])
@@ -119,14 +149,14 @@ def _predict(task: Task, models: list[measures.Linear], features: np.ndarray) ->
 
 
 def scores(task: Task, guesses: np.ndarray, targets: np.ndarray) -> Scores:
-    """`guesses` (R, N) of R draws -> Scores of one seed."""
+    """`guesses` (R, N, ...) of R draws -> Scores of one seed."""
     pairs = [task.items(g, targets) for g in guesses]
     bounded = (0.0, 1.0) if task.wants != "number" else None
     return Scores(np.stack([top for top, _ in pairs])[None], pairs[0][1], bounded)
 
 
 def neighbours(problem: Problem, features: Features, *, k: int = 20, temperature: float = 0.07) -> np.ndarray:
-    """(N,) the kNN prediction of each test row among all labelled pool rows: cosine, weighted vote (or mean)."""
+    """(N, ...) the kNN prediction of each test row among all labelled pool rows: cosine, weighted vote (or mean)."""
     bank, queries = torch.from_numpy(features.pool[problem.everything]), torch.from_numpy(features.test)
     targets = torch.from_numpy(problem.labels.values[problem.everything])
     if problem.classes is None:
@@ -150,9 +180,20 @@ def blind(problem: Problem, draws: dict[Budget, list[np.ndarray]]) -> Probed:
 
 
 def _guess(problem: Problem, seen: np.ndarray) -> np.ndarray:
+    if problem.task.wants == "set":
+        return _guess_set(problem, seen)
     if problem.classes is None:
         return problem.task.items(np.full(len(problem.targets), seen.mean()), problem.targets)[0]
     count = np.bincount(seen, minlength=problem.classes)
     common = np.flatnonzero(count == count.max())
     rights = [problem.task.items(np.full(len(problem.targets), c), problem.targets)[0] for c in common]
     return np.mean(rights, axis=0)
+
+
+def _guess_set(problem: Problem, seen: np.ndarray) -> np.ndarray:
+    """The commoner a class, the higher it ranks, in every row; classes that are equally common in the mean over some orders."""
+    rate, rows = (seen == 1).mean(0), len(problem.targets)
+    places = torch.arange(len(rate))
+    orders = [random.uniform(random.key("blind order", k), places).numpy() for k in range(_ORDERS)]
+    each = [problem.task.items(np.tile(rate + 1e-9 * tie, (rows, 1)), problem.targets)[0] for tie in orders]
+    return np.mean(each, axis=0)

@@ -10,8 +10,9 @@ import numpy as np
 from .. import tasks
 from ..core import DataError, RequestError, random
 from ..core.task import Task
-from ..data import splits
-from ..data.labels import Labels, make_labels
+from ..data import cells, splits
+from ..data.label_sets import MARKS, make_label_columns, make_label_sets
+from ..data.labels import MISSING, Labels, make_labels
 
 BUDGETS = (1, 2, 5, 10, 25, 50, 100)
 """Labels a class (numbers: labels in all, ten times as many) of a label curve."""
@@ -44,6 +45,10 @@ class Problem:
     pool_groups: np.ndarray | None = None
     test_groups: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
+    places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of the pool's rows in the dataset that was split."""
+    free: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """Places in that dataset of rows without a label, on the training side of the split."""
 
     @property
     def classes(self) -> int | None:
@@ -104,18 +109,21 @@ def verdict_budget(problem: Problem, budgets: Sequence[int], asked: Sequence[int
 def prepare(
     dataset, *, labels: str | np.ndarray | Sequence | None = None, test=None, group: str | None = None,
     task: str | None = None, seed: int = 0, limit: int = LIMIT, duplicates: np.ndarray | None = None,
-    held: np.ndarray | None = None,
+    held: np.ndarray | None = None, balance: bool = False,
 ) -> Problem:  # fmt: skip
     """Splits `dataset` (and a test set of the user's, where there is one) into the rows of a `Problem`.
 
     labels: name of a column, or one label a row (None or NaN where missing); None takes what looks like a label.
     group: name of a column; rows of one group, and of one cluster of `duplicates` (len(dataset),), stay together.
     held: places of `dataset` that are to be the test rows, where there is no `test`.
+    balance: of several labels a row, positives of rare classes weigh more.
     Raises RequestError or DataError where there is nothing to learn from or to test on.
     """
-    known = _labels(dataset, labels)
+    several = task is not None and tasks.find(task).wants == "set"
+    known = _labels(dataset, labels, several)
     groups = dataset.groups(group)
     notes = [f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} rows are labelled."]
+    notes += [known.note] if known.note else _divided(known)
     if groups is not None:
         notes.append(f"rows of one {group or 'group'} stay together in every split.")
     where = _places(known, groups, duplicates, seed, held, whole=test is not None)
@@ -123,7 +131,10 @@ def prepare(
         tested, tested_labels = dataset.subset(where["test"]), known.take(where["test"])
         test_groups = None if groups is None else groups[where["test"]]
     else:
-        tested, tested_labels = test, _labels(test, known.column if isinstance(labels, str | type(None)) else labels)
+        tested, tested_labels = (
+            test,
+            _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several),
+        )
         known, tested_labels = _one_list_of_classes(known, tested_labels)
         test_groups = test.groups(group)
     chosen = {name: _limited(rows[known.known[rows]], limit, seed) for name, rows in where.items() if name != "test"}
@@ -136,7 +147,7 @@ def prepare(
     if duplicates is not None and test is None:
         test_groups = splits.units(len(where["test"]), test_groups, duplicates[where["test"]])
     return Problem(
-        task=tasks.fit(pool_labels, name=task),
+        task=tasks.fit(pool_labels, name=task, balance=balance),
         pool=dataset.subset(kept),
         labels=pool_labels,
         probe_train=place[chosen["train"]],
@@ -146,6 +157,8 @@ def prepare(
         pool_groups=None if groups is None else groups[kept],
         test_groups=None if test_groups is None else test_groups[scored],
         notes=notes,
+        places=kept,
+        free=where["train"][~known.known[where["train"]]],
     )
 
 
@@ -164,9 +177,13 @@ def _places(
     return where if whole or held is None else {**where, "test": np.asarray(held)}
 
 
-def _labels(dataset, labels) -> Labels:
+def _labels(dataset, labels, several: bool = False) -> Labels:
     if labels is None or isinstance(labels, str):
-        return dataset.labels(labels)
+        return dataset.labels(labels, "set") if several else dataset.labels(labels)
+    if not several and not isinstance(labels, np.ndarray):
+        several = any(isinstance(row, list | tuple | set | frozenset) for row in labels)
+    if several:
+        return _sets(labels, len(dataset))
     values = np.asarray(labels)
     if len(values) != len(dataset):
         raise RequestError(
@@ -175,6 +192,24 @@ def _labels(dataset, labels) -> Labels:
     if values.dtype.kind not in "iufb":
         values = np.array([None if v is None or v != v or v == "" else str(v) for v in values.tolist()], dtype=object)
     return make_labels(values, "labels")
+
+
+def _sets(labels, rows: int) -> Labels:
+    if len(labels) != rows:
+        raise RequestError(f"{len(labels)} labels for {rows} rows.", "Give a list of labels a row; None where unknown.")
+    if isinstance(labels, np.ndarray) and labels.ndim == 2:
+        return make_label_columns({str(k): column for k, column in enumerate(labels.T)})
+    return make_label_sets([cells.several(row) for row in labels], "labels")
+
+
+def _divided(known: Labels) -> list[str]:
+    """A hint where names of classes look like several names each."""
+    for mark in MARKS if known.classes is not None else ():
+        held = [name for name in known.classes or () if mark in name]
+        parts = {part.strip() for name in known.classes or () for part in name.split(mark)}
+        if held and len(parts) < len(known.classes or ()):
+            return [f"{held[0]!r} looks like several labels: --task multilabel reads them one by one."]
+    return []
 
 
 def _one_list_of_classes(first: Labels, second: Labels) -> tuple[Labels, Labels]:
@@ -187,8 +222,23 @@ def _one_list_of_classes(first: Labels, second: Labels) -> tuple[Labels, Labels]
     if first.classes is None or second.classes is None or first.classes == second.classes:
         return first, second
     names = (*first.classes, *(c for c in second.classes if c not in first.classes))
+    if first.several != second.several:
+        raise DataError(
+            f"Column {first.column!r} holds several labels a row in one set and one in the other.",
+            "Say --task multilabel, or use the same kind of label in both.",
+        )
+    if first.several:
+        return _widened(first, names), _widened(second, names)
     code = np.array([names.index(c) for c in second.classes] + [-1])
     return Labels(first.values, names, first.column), Labels(code[second.values], names, second.column)
+
+
+def _widened(labels: Labels, names: tuple[str, ...]) -> Labels:
+    """The same labels among more classes, which none of these rows has."""
+    values = np.zeros((len(labels), len(names)), np.int8)
+    values[:, [names.index(c) for c in labels.classes or ()]] = labels.values
+    values[~labels.known] = MISSING
+    return Labels(values, names, labels.column, labels.note)
 
 
 def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -198,7 +248,8 @@ def _limited(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
 
 
 def _check(labels: Labels, tested: np.ndarray) -> None:
-    if labels.classes is not None and len(np.unique(labels.values)) < 2:
+    alike = (labels.values == labels.values[:1]).all() if len(labels) else True
+    if labels.classes is not None and alike:
         raise DataError(
             "The labelled rows outside the test set are of one class.", "Give labels of at least two classes."
         )

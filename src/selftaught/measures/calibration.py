@@ -36,3 +36,16 @@ def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     from scipy.special import softmax
 
     return softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+
+
+def sigmoid(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """The chance of each of several labels: 1 / (1 + exp(-logits / temperature)), in float64."""
+    from scipy.special import expit
+
+    return expit(np.asarray(logits, dtype=np.float64) / temperature)
+
+
+def as_pairs(logits: np.ndarray) -> np.ndarray:
+    """(N K, 2) logits of no and yes for each of several labels (N, K): what the figures above are asked of them with."""
+    flat = np.asarray(logits, dtype=np.float64).reshape(-1)
+    return np.stack([np.zeros_like(flat), flat], 1)

@@ -67,16 +67,16 @@ class Linear:
 
 def fit(
     features: np.ndarray, targets: np.ndarray, held: np.ndarray, held_targets: np.ndarray, *,
-    classes: int | None, scale: Scale | None = None, grid: Sequence[float] = GRID,
+    classes: int | None, scale: Scale | None = None, grid: Sequence[float] = GRID, refit: bool = True,
 ) -> Linear:  # fmt: skip
-    """A read-out of `features` (N, D), its strength chosen on `held` (M, D), then fitted again on both.
+    """A read-out of `features` (N, D), its strength chosen on `held` (M, D), then (`refit`) fitted again on both.
 
     `classes`: number of classes (targets int64), or None for ridge regression (targets float).  `scale` defaults to that of
     `features`.  Cost: a path over the grid, from strong to weak, each fit starting from the last.
     """
     scale = scale or Scale.of(features)
     x, h = scale(features), scale(held)
-    both, everything = np.concatenate([x, h]), np.concatenate([targets, held_targets])
+    both, everything = (np.concatenate([x, h]), np.concatenate([targets, held_targets])) if refit else (x, targets)
     if classes is None:
         weight, intercept = ridge(x, targets, grid)
         guesses = (h @ weight.T + intercept).T  # (grid, M)

@@ -66,11 +66,14 @@ def knn_regress(
     queries: Tensor, bank: Tensor, values: Tensor, *, k: int = 20, temperature: float = 0.07,
     exclude_self: bool = False, block: int = 4096,
 ) -> Tensor:  # fmt: skip
-    """(Q,) the mean of the neighbours' `values` (N,), weighted by exp(cosine / temperature)."""
+    """(Q, ...) the mean of the neighbours' `values` (N, ...), weighted by exp(cosine / temperature)."""
     k = min(k, len(bank) - int(exclude_self))
     similarity, index = nearest(queries, bank, k, exclude_self=exclude_self, block=block)
-    weight = torch.softmax(similarity / temperature, dim=1)
-    return (weight * values.to(index.device, torch.float32)[index]).sum(1)
+    weight, values = torch.softmax(similarity / temperature, dim=1), values.to(index.device, torch.float32)
+    if values.ndim == 1:
+        return (weight * values[index]).sum(1)
+    some = zip(weight.split(block), index.split(block), strict=True)
+    return torch.cat([torch.einsum("qk,qk...->q...", w, values[i]) for w, i in some])
 
 
 def view_recall(first: Tensor, second: Tensor, *, block: int = 4096) -> float:

@@ -37,7 +37,7 @@ def report(
         names = None
         if labels is not None:
             found = chosen.labels(labels)
-            names = [str(found.classes[v]) for v in found.values] if found.classes is not None else None
+            names = found.words() if found.classes is not None else None
         atlas = atlases.build(embed(encoder, chosen), data, index, names, seed=seed)
     place = Path(out) if out else run.folder / "report.html"
     write_text(place, page(run, evaluation, atlas))

@@ -8,6 +8,7 @@ from ..core import find as finder
 from ..core.errors import RequestError
 from ..core.task import Task
 from ..data.labels import Labels
+from .multilabel import positive_weights
 
 IMBALANCE = 3.0
 """From this ratio of the largest class to the smallest on, balanced accuracy decides: a blind guess would look good."""
@@ -28,20 +29,36 @@ def name_of(task: Task) -> str:
     return next(name for name, cls in finder.everything(__name__, Task).items() if cls is type(task))
 
 
-def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None) -> Task:
+_USUAL = {"class": "classify", "set": "multilabel", "number": "regress"}
+
+
+def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None, *, balance: bool = False) -> Task:
     """The task of these labels (by `name`, or what they are), configured from the labelled `rows` (places; default: all).
 
+    balance: where a row may have several classes, positives of rare ones weigh more.
     Raises RequestError where the named task cannot learn from them.
     """
-    kind = find(name) if name else find("classify" if labels.classes is not None else "regress")
-    if kind.wants != ("class" if labels.classes is not None else "number"):
-        held = f"{len(labels.classes)} classes" if labels.classes is not None else "numbers"
+    held = "set" if labels.several else "class" if labels.classes is not None else "number"
+    kind = find(name or _USUAL[held])
+    if kind.wants == "nothing":
         raise RequestError(
-            f"Column {labels.column!r} holds {held}: task {name!r} cannot learn from it.",
-            "Use --task classify for classes, --task regress for numbers.",
+            f"Task {name_of(kind())!r} learns from no labels.",
+            "Leave out --task: wherever there are classes, evaluate describes it beside the verdict.",
         )
+    if kind.wants != held:
+        k = len(labels.classes or ())
+        what = {"class": f"{k} classes", "set": f"{k} classes, several a row", "number": "numbers"}[held]
+        raise RequestError(
+            f"Column {labels.column!r} holds {what}: task {name!r} cannot learn from it.",
+            "Use --task classify for classes, --task multilabel for several a row, --task regress for numbers.",
+        )
+    if balance and held != "set":
+        raise RequestError("--balance is for several labels a row.", "Leave it out, or use --task multilabel.")
     rows = np.arange(len(labels)) if rows is None else rows
     values = labels.values[rows][labels.known[rows]]
+    if labels.several:
+        weights = positive_weights(values) if balance else ()
+        return kind(classes=labels.classes, weights=weights)  # type: ignore[call-arg]
     if labels.classes is None:
         return kind(mean=float(values.mean()), scale=float(values.std()) or 1.0)  # type: ignore[call-arg]
     count = np.bincount(values, minlength=len(labels.classes))

@@ -1,7 +1,8 @@
-"""Training an encoder with labels: whole with layer-wise learning rates, or through low-rank adapters."""
+"""Training an encoder with labels: whole with layer-wise learning rates, layer after layer, or through low-rank adapters."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -19,9 +20,11 @@ from ..core.listener import Listener
 from ..core.task import Task
 from . import lora, schedule
 from .heap import keep_freed_memory
+from .layers import layer_groups, open_layers, stack, statistics, unfreeze
 from .precision import precision_for
+from .semi import Companion
 
-Mode = Literal["full", "lora"]
+Mode = Literal["full", "gradual", "lora"]
 
 
 class Tuned(nn.Module):
@@ -49,7 +52,8 @@ class Plan:
     """How to finetune."""
 
     mode: Mode = "full"
-    """full: every parameter; lora: low-rank adapters, folded into the weights at the end."""
+    """full: every parameter; gradual: the head first, then one layer after another from the top; lora: low-rank adapters, folded
+    into the weights at the end."""
     epochs: int = 20
     """Passes over the training rows at most; the one that is best on validation is kept."""
     steps: int = 0
@@ -57,7 +61,7 @@ class Plan:
     batch: int = 64
     """Rows in a step."""
     lr: float | None = None
-    """Peak learning rate of the head; None takes 1e-3 (full) or 3e-3 (lora)."""
+    """Peak learning rate of the head; None takes 1e-3, with lora 3e-3."""
     layer_decay: float = 0.75
     """Each layer below the head learns at this share of the one above it."""
     weight_decay: float = 0.05
@@ -74,40 +78,24 @@ class Plan:
         if low or self.rate <= 0:
             name = low[0] if low else "lr"
             raise RequestError(f"{name} = {getattr(self, name)} trains nothing.", "Give a number above 0.")
+        if self.mode == "gradual" and max(self.epochs, self.steps) < 2:
+            raise RequestError("One epoch unfreezes nothing: it trains the head alone.", "Give --epochs 2 or more.")
 
     @property
     def rate(self) -> float:
-        return self.lr if self.lr is not None else 1e-3 if self.mode == "full" else 3e-3
-
-
-def layer_groups(model: Tuned, decay: float, weight_decay: float) -> list[dict]:
-    """Parameter groups with "lr_scale" = decay^(L - i) for layer i of L from the input, 1 for the head; no decay on vectors.
-
-    Source: Clark et al. 2020 (ELECTRA), as BEiT and MAE count it.  Parameters that `encoder.layers()` leaves out learn like
-    the first layer.
-    """
-    layers = model.encoder.layers()
-    listed = {id(p) for layer in layers for p in layer}
-    loose = [p for p in model.encoder.parameters() if id(p) not in listed]
-    stacked = [*([[*loose, *layers[0]], *layers[1:]] if layers else [loose]), list(model.head.parameters())]
-    groups, seen = [], set()
-    for depth, layer in enumerate(stacked):
-        own = [p for p in layer if p.requires_grad and not (id(p) in seen or seen.add(id(p)))]  # type: ignore[func-returns-value]
-        scale = decay ** (len(stacked) - 1 - depth)
-        for some, rate in (([p for p in own if p.ndim > 1], weight_decay), ([p for p in own if p.ndim <= 1], 0.0)):
-            if some:
-                groups.append({"params": some, "lr_scale": scale, "weight_decay": rate})
-    return groups
+        return self.lr if self.lr is not None else 3e-3 if self.mode == "lora" else 1e-3
 
 
 def tune(
     encoder: Encoder, task: Task, data, targets: np.ndarray, train: np.ndarray, validation: np.ndarray | None = None, *,
-    plan: Plan | None = None, device: str | torch.device = "cpu", listener: Listener | None = None,
+    plan: Plan | None = None, companion: Companion | None = None, device: str | torch.device = "cpu",
+    listener: Listener | None = None,
 ) -> tuple[Tuned, History]:  # fmt: skip
     """Trains a copy of `encoder` and a new head on the rows `train` of `data`; `targets` (len(data),) by place.
 
     With `validation` places, the epoch with the best figure there is kept (ties: the smaller loss); without, the last.
-    A pure function of its arguments on one chip.  Views are the modality's mild ones where it has them.
+    A pure function of its arguments on one chip.  Views are the modality's mild ones where it has them.  companion: a method whose
+    loss on rows without labels is added at every step (mode full).
     """
     plan, listener, device = plan or Plan(), listener or Listener(), torch.device(device)
     if device.type == "cpu":
@@ -117,34 +105,55 @@ def tune(
         torch.manual_seed(random.key(plan.seed, "finetune"))
         groups = _groups(model, plan)
         model.to(device)
-        history = _train(model, groups, task, data, targets, train, validation, plan, device, listener)
+        with _beside(companion, model.encoder, plan, len(train), device) as beside:
+            groups += beside.groups(plan.weight_decay) if beside else []
+            history = _train(model, groups, task, data, targets, train, validation, plan, device, listener, beside)
     if plan.mode == "lora":
         lora.merge(model.encoder)
     return model.eval(), history
 
 
 def _groups(model: Tuned, plan: Plan) -> list[dict]:
-    if plan.mode == "full":
+    if plan.mode != "lora":
         return layer_groups(model, plan.layer_decay, plan.weight_decay)
     adapters = lora.inject(model.encoder, rank=plan.rank)
     return [{"params": adapters, "weight_decay": 0.0}, {"params": list(model.head.parameters()), "weight_decay": 0.0}]
 
 
+def _beside(companion: Companion | None, encoder: Encoder, plan: Plan, rows: int, device):
+    """The companion at work around `encoder`, as a context; None without one."""
+    if companion is None:
+        return contextlib.nullcontext()
+    if plan.mode != "full":
+        raise RequestError(f"--method trains the whole encoder, not --mode {plan.mode}.", "Use --mode full.")
+    batches, epochs = _length(plan, rows)
+    return companion.attach(encoder, batches * epochs, device)
+
+
+def _length(plan: Plan, rows: int) -> tuple[int, int]:
+    """(steps of an epoch, epochs)."""
+    batches = max(1, math.ceil(rows / plan.batch))
+    return batches, max(plan.epochs, math.ceil(plan.steps / batches))
+
+
 def _train(
-    model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener
+    model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener, beside
 ) -> History:
-    batches = max(1, math.ceil(len(train) / plan.batch))
-    epochs = max(plan.epochs, math.ceil(plan.steps / batches))
+    batches, epochs = _length(plan, len(train))
     recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=0.1)
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.999), fused=fused)
     view_of, wanted = _training_views(data, plan, device), torch.from_numpy(np.ascontiguousarray(targets))
     dtype = precision_for(device).dtype
     history, best, kept = History(kept=epochs), None, None
+    stacked = stack(model)
     for epoch in range(epochs):
         model.train()
-        if plan.mode == "lora":
-            _still(model.encoder)
+        if plan.mode == "gradual":
+            unfreeze(stacked, model.encoder, open_layers(epoch, epochs, len(stacked) - 1))
+        elif plan.mode == "lora":
+            for module in statistics(model.encoder):
+                module.eval()  # they are not folded back
         total = 0.0
         order = train[random.permutation(random.key(plan.seed, "finetune order", epoch), len(train)).numpy()]
         for k, rows in enumerate(np.array_split(order, batches)):
@@ -153,11 +162,14 @@ def _train(
             torch.manual_seed(random.key(plan.seed, "finetune dropout", step))
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
                 outputs = model(view_of(rows, step, step / (epochs * batches)))
+                more = beside.loss() if beside else 0.0
             loss = task.loss(outputs, wanted[rows].to(device))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss + more).backward()
             torch.nn.utils.clip_grad_norm_([p for g in groups for p in g["params"]], plan.clip)
             optimizer.step()
+            if beside:
+                beside.after_step((step + 1) / (epochs * batches))
             total += float(loss.detach()) * len(rows)
         history.loss.append(total / len(train))
         if not math.isfinite(total):
@@ -171,16 +183,11 @@ def _train(
             if best is None or rank > best:
                 best, kept, history.kept = rank, copy.deepcopy(model.state_dict()), epoch + 1
         listener.progress("finetuning", epoch + 1, epochs, f"loss {history.loss[-1]:.3f}")
+    for p in (p for layer in stacked for p in layer):
+        p.requires_grad_(True)
     if kept is not None:
         model.load_state_dict(kept)
     return history
-
-
-def _still(encoder: Encoder) -> None:
-    """Normalisation keeps its statistics while adapters are trained: they are not folded back."""
-    for module in encoder.modules():
-        if any(name == "running_mean" for name, _ in module.named_buffers(recurse=False)):
-            module.eval()
 
 
 def _training_views(data, plan: Plan, device: torch.device) -> Callable:
