@@ -34,6 +34,8 @@ class Probed:
     validation: dict[Budget, float] = field(default_factory=dict)
     clusters: np.ndarray | None = None
     """k-means cluster of each test row, by the first seed's features."""
+    shifted: dict[tuple, Scores] = field(default_factory=dict)
+    """Scores on other test rows (spoiled ones), where only the arm itself could tell them."""
 
     def join(self, other: Probed) -> None:
         """Adds another seed: its scores stand beside these wherever both have them."""
@@ -66,7 +68,7 @@ def probe(
     if full:
         model, validation = fit_all(problem, features.pool, scale)
         found.scores["linear", "all"] = scores(
-            problem.task, _predict(problem.task, [model], features.test), problem.targets
+            problem.task, predictions(problem.task, [model], features.test), problem.targets
         )
         found.validation["all"] = validation
     if extra:
@@ -81,10 +83,10 @@ def probe(
 
 def _enter(found: Probed, problem: Problem, features: Features, models: list[measures.Linear], budget: Budget) -> None:
     found.scores["linear", budget] = scores(
-        problem.task, _predict(problem.task, models, features.test), problem.targets
+        problem.task, predictions(problem.task, models, features.test), problem.targets
     )
     held = problem.probe_validation
-    guesses = _predict(problem.task, models, features.pool[held])
+    guesses = predictions(problem.task, models, features.pool[held])
     found.validation[budget] = scores(problem.task, guesses, problem.labels.values[held]).mean if len(held) else 0.0
 
 
@@ -107,7 +109,15 @@ def fit_all(problem: Problem, pool: np.ndarray, scale: measures.Scale) -> tuple[
     return model, scores(problem.task, problem.task.predict(model.held)[None], problem.labels.values[held]).mean
 
 
-def _predict(task: Task, models: list[measures.Linear], features: np.ndarray) -> np.ndarray:
+def read_outs(problem: Problem, pool: np.ndarray, draws: dict[Budget, list[np.ndarray]], at: Budget, seed: int) -> list[measures.Linear]:  # fmt: skip
+    """The linear probes of one budget, as `probe` fits them: the same numbers."""
+    scale = measures.Scale.of(pool[problem.scaling])
+    if at == "all":
+        return [fit_all(problem, pool, scale)[0]]
+    return fit_few(problem, pool, draws[at], scale, random.key(seed, "folds", at))
+
+
+def predictions(task: Task, models: list[measures.Linear], features: np.ndarray) -> np.ndarray:
     """(R, N) predicted targets of several read-outs, a block of rows at a time."""
     return np.concatenate(
         [

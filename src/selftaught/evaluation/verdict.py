@@ -35,16 +35,19 @@ def choose_control(validation: dict[str, float]) -> str:
 
 def judge(
     pretrained: Scores, control: Scores, *, name: str, budget: Budget, metric: str, groups: np.ndarray | None = None,
-    numbers: bool = False, seen: int = 0, seed: int = 0,
+    numbers: bool = False, seen: int = 0, seed: int = 0, read: tuple[str, str] = ("", ""),
 ) -> Verdict:  # fmt: skip
     """Helped where the 95 % interval of the paired difference lies above zero, hurt where below, else cannot tell.
 
-    `name` of the control; `numbers`: the budget counts labels in all; `seen`: test rows that pretraining saw.
+    `name` of the control; `numbers`: the budget counts labels in all; `seen`: test rows that pretraining saw; `read`: which
+    stage was read out of each, in words, where that was chosen.
     """
     difference = interval(pretrained.minus(control), groups, seed=seed)
     answer = HELPED if difference.low > 0 else HURT if difference.high < 0 else OPEN
     items = pretrained.numerator.shape[2]
-    sentence = _sentence(answer, difference, (pretrained.mean, control.mean), name, budget, metric, items, numbers)
+    sentence = _sentence(
+        answer, difference, (pretrained.mean, control.mean), name, budget, metric, items, numbers, read
+    )
     if seen:
         rows = "all test rows were" if seen >= items else f"{seen} of {items} test rows were"
         sentence += f" But {rows} among the data that pretraining saw (without labels): on new rows it may be less (pretrain with --holdout to know)."
@@ -52,15 +55,16 @@ def judge(
 
 
 def _sentence(
-    answer: str, difference: Interval, means: tuple[float, float], name: str, budget: Budget, metric: str, items: int, numbers: bool
+    answer: str, difference: Interval, means: tuple[float, float], name: str, budget: Budget, metric: str, items: int, numbers: bool,
+    read: tuple[str, str],
 ) -> str:  # fmt: skip
     control = {"raw": "the raw input", "untrained": "the same network untrained"}[name]
     unit = ("label" if numbers else "label a class") if budget == 1 else ("labels" if numbers else "labels a class")
     labels = "all the labels" if budget == "all" else f"{budget} {unit}"
     span = f"95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
     case = (
-        f"with {labels}, the linear probe's {metric} on {items} test rows is {means[0]:.3f} after pretraining and "
-        f"{means[1]:.3f} on {control} ({difference.mean:+.3f}, {span})"
+        f"with {labels}, the linear probe's {metric} on {items} test rows is {means[0]:.3f} after pretraining{read[0]} and "
+        f"{means[1]:.3f} on {control}{read[1]} ({difference.mean:+.3f}, {span})"
     )
     if answer == OPEN:
         return (

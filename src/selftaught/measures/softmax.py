@@ -46,7 +46,9 @@ class Softmax:
     def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int):
         self.classes, (self.present, codes) = classes, np.unique(labels, return_inverse=True)
         columns = torch.from_numpy(rows.T)
-        self.columns = columns if columns.stride(1) == 1 else columns.contiguous()  # (R, N): products run along rows of memory
+        self.columns = (
+            columns if columns.stride(1) == 1 else columns.contiguous()
+        )  # (R, N): products run along rows of memory
         self.codes, self.places = torch.from_numpy(codes.astype(np.int64)), torch.arange(len(rows))
         self.theta = self.columns.new_zeros((len(self.present), len(self.columns) + 1))
         self.gram = None if len(self.present) == 1 else _gram(self.columns)
@@ -138,7 +140,10 @@ class _Inverse:
             self.diagonal = 1 / (bend + ridge)
             return
         level = float(bend.diagonal().mean())
-        failed, extra = True, 1e-7 * level  # float32 knows a matrix to about this share; what is below it must not be negative
+        failed, extra = (
+            True,
+            1e-7 * level,
+        )  # float32 knows a matrix to about this share; what is below it must not be negative
         while failed:
             self.factor, info = torch.linalg.cholesky_ex(bend + (ridge + extra) * torch.eye(len(bend)))
             failed, extra = bool(info), 10 * extra
