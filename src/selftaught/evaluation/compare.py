@@ -76,14 +76,14 @@ def compare(
     holdout: float = 0.2, choose_with: int = LABELS, draws: int = 10, shelf: Mapping[str, Encoder] | None = None,
     group: str | None = None, task: str | None = None, column: str | None = None, max_bad: float = 0.01, size: int | None = None,
     encoder: str | None = None, encoder_options: dict | None = None, recipe: dict | None = None, device: str | None = "cpu",
-    batch: int = 256, listener: Listener | None = None,
+    batch: int = 256, all_labels: bool = False, listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Pretrains every method on `data` for the same time, and tells which to take; returns what `selftaught compare --json` prints.
 
     methods: names, with options as `simclr:temperature=0.2`; default: `FIELD`.  minutes (or steps): of each; from four arms on the field is
     halved at a quarter and at a half of them (successive halving; Karnin et al. 2013), unless `whole`.  seeds: of the arms that come to the end.
     choose_with: labelled rows that the choice uses, none of them a test row; holdout: the share that is tested and never pretrained on.
-    shelf: {name: encoder} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped.
+    all_labels: the table holds the linear probe of all labels too, not only of the verdict's budget.  shelf: {name: encoder} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped.
     Raises RequestError, DataError.  Cost: the sum of all budgets, and for each arm one pass over the labelled rows.
     """
     listener = listener or Listener()
@@ -112,6 +112,7 @@ def compare(
     contest = Contest(
         data, problem, Choice.of(problem, labels=choose_with, seed=seed), Ledger(Path(out), request),
         "steps" if steps is not None else "minutes", {k: v for k, v in settings.items() if v}, batch, str(device_of(device)), listener,
+        all_labels,
     )  # fmt: skip
     listener.say(
         f"{len(arms)} methods, {total:g} {contest.unit} each{_said_rungs(arms, total, whole)}; the choice uses "
@@ -200,6 +201,8 @@ class Contest:
     batch: int
     device: str
     listener: Listener
+    all_labels: bool = False
+    """Whether the table holds the probe of all labels where the verdict's budget is smaller."""
 
     def rounds(self, arms: list[Arm], total: float, seed: int, whole: bool) -> list[Arm]:
         """Successive halving: the arms that come to the end, the best first."""
@@ -313,7 +316,8 @@ class Contest:
             else embed(encoder, d, batch=self.batch, device=self.device, listener=self.listener)
             for d in (self.problem.pool, self.problem.test)
         )
-        return probe(self.problem, Features(pool, test), some, seed=self.choice.seed)
+        full = self.all_labels or not some  # without draws, the verdict's budget is all the labels
+        return probe(self.problem, Features(pool, test), some, full=full, clusters=False, seed=self.choice.seed)
 
     def _rows(self, name: str, found: list) -> list[dict[str, Any]]:
         """One row a probe and budget; several seeds are joined."""

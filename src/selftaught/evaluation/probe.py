@@ -54,9 +54,9 @@ def few_label_draws(problem: Problem, budgets: Sequence[int], count: int, seed: 
 
 def probe(
     problem: Problem, features: Features, draws: dict[Budget, list[np.ndarray]], *, full: bool = True, extra: bool = True,
-    seed: int = 0,
+    clusters: bool = True, seed: int = 0,
 ) -> Probed:  # fmt: skip
-    """The linear probe at every budget of `draws`, and with all labels where `full`; kNN and clusters where `extra`.
+    """The linear probe at every budget of `draws`, and with all labels where `full`; kNN where `extra`, and `clusters` too.
 
     Standardisation is that of the probe's training rows (no label needed), the same at every budget.
     """
@@ -73,9 +73,9 @@ def probe(
         found.validation["all"] = validation
     if extra:
         found.scores["knn", "all"] = scores(problem.task, neighbours(problem, features)[None], problem.targets)
-        if problem.classes is not None:
-            clusters = Cluster(k=min(problem.classes, len(features.test)))  # type: ignore[call-arg]
-            found.clusters = clusters.assign(features.test, seed=seed)
+        if clusters and problem.classes is not None:
+            grouping = Cluster(k=min(problem.classes, len(features.test)))  # type: ignore[call-arg]
+            found.clusters = grouping.assign(features.test, seed=seed)
             guesses = measures.matching(found.clusters, problem.targets)
             found.scores["kmeans", 0] = scores(problem.task, guesses[None], problem.targets)
     return found
