@@ -61,7 +61,7 @@ def run(name: str, method: str, sets: dict, minutes: float, work: Path, results:
     from selftaught.evaluation import compare
 
     found = compare(
-        sets["train"], test=sets["test"], labels="label", methods=[method], minutes=minutes, seeds=SEEDS, budgets=(BUDGET,),
+        sets["train"], test=sets["test"], labels="label", methods=[method], minutes=minutes, seeds=SEEDS, budgets=(BUDGET,), all_labels=True,
         whole=True, out=work / name, listener=listener(quiet=False),
     )  # fmt: skip
     trials = [c for c in found["choice"] if c["arm"] == method and c["budget"] == minutes]
@@ -78,7 +78,7 @@ def run(name: str, method: str, sets: dict, minutes: float, work: Path, results:
             if r["features"] == arm
         ]
         if arm == method:
-            gaps = [d for d in found["differences"] if d["a"] == method and d["probe"] != "kmeans"]
+            gaps = [d for d in found["differences"] if d["a"] == method]
             more = {k: [c[k] for c in trials] for k in ("seconds", "steps", "examples", "alarms")}
             results.put(cell, rows=rows, differences=gaps, encoder=kind, minutes=minutes, **more)
         elif not results.has(cell):

@@ -90,6 +90,17 @@ def test_the_result_has_the_stable_shape_and_a_page(found, tmp_path):
     assert "https://" not in page
 
 
+def test_the_table_is_of_the_verdicts_budget_and_of_neighbours_all_labels_where_asked(digits, found):
+    data, labels = digits
+    result, out, _ = found
+    budgets = {(r["probe"], r["labels_per_class"]) for r in result["rows"]}
+    assert len(budgets) == 2
+    assert ("knn", "all") in budgets
+    more = compare(data, labels=labels, methods=ARMS, seeds=2, out=out, all_labels=True, **SMALL)
+    assert {(r["probe"], r["labels_per_class"]) for r in more["rows"]} == budgets | {("linear", "all")}
+    assert [r for r in more["rows"] if (r["probe"], r["labels_per_class"]) in budgets] == result["rows"]
+
+
 def test_the_same_request_again_trains_nothing(digits, found, monkeypatch):
     data, labels = digits
     result, out, _ = found

@@ -6,9 +6,11 @@ from sklearn.preprocessing import StandardScaler
 
 from selftaught import measures
 from selftaught.core import random
-from selftaught.measures import linear
+from selftaught.measures import linear, softmax
 from selftaught.measures.logistic import Problems, solve
 from selftaught.measures.ridge import ridge
+from selftaught.measures.softmax import Softmax
+from selftaught.measures.span import span
 
 
 def noise(rows: int, width: int, key: int = 0) -> np.ndarray:
@@ -156,8 +158,8 @@ def test_dead_dimensions_get_no_weight():
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_draws_solved_together_equal_scikit_learns_way(classes, monkeypatch):
-    """The same draws by the batched solver and, above `SMALL` rows, by scikit-learn: one read-out."""
+def test_draws_solved_together_equal_those_solved_alone(classes, monkeypatch):
+    """The same draws by the batched solver and, above `SMALL` rows, by the preconditioned one: one read-out."""
     x, y = planted(200, 15, classes, gap=0.4)
     draws = [np.sort(random.permutation(k, 200).numpy()[:80]) for k in range(3)]
     settings = {"classes": classes, "scale": measures.Scale.of(x), "key": 4, "grid": (1e-3, 1e-2, 1e-1)}
@@ -181,3 +183,71 @@ def test_folds_of_one_class_are_lived_with():
             patch.setattr(linear, "SMALL", 30)
             (model,) = measures.fit_draws(x, y, [draw], classes=2, scale=measures.Scale.of(x), key=0, groups=groups)
         assert np.isfinite(model.outputs(x)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_the_preconditioned_solver_equals_scikit_learn(strength, classes):
+    """Unevenly spread features, as photographs have: the optimum is the same, whatever the way there."""
+    x, y = planted(400, 30, classes)
+    x = (x @ np.diag(np.arange(1, 31.0) ** -1)).astype(np.float32)
+    weight, intercept = Softmax(x, y, classes).at(strength, 1e-9)
+    two = classes == 2  # one vector for two classes: half the penalty
+    reference = LogisticRegression(C=strength * (2 if two else 1), tol=1e-9, max_iter=9000).fit(x.astype(np.float64), y)
+    scores = reference.decision_function(x.astype(np.float64))
+    ours, theirs = centred(x @ weight + intercept), centred(np.stack([-scores, scores], 1) / 2 if two else scores)
+    np.testing.assert_allclose(ours, theirs, atol=3e-3 * np.abs(theirs).max())
+
+
+def test_the_path_starts_from_the_last_fit_and_ends_where_a_fresh_one_does():
+    x, y = planted(300, 20, 4)
+    walked, fresh = Softmax(x, y, 4), Softmax(x, y, 4)
+    for strength in linear.GRID[:5]:
+        found = walked.at(strength, 1e-8)
+    np.testing.assert_allclose(found[0], fresh.at(linear.GRID[4], 1e-8)[0], atol=2e-3)
+
+
+def test_wide_rows_are_curved_by_each_number_alone_to_the_same_end(monkeypatch):
+    x, y = planted(200, 40, 3)
+    whole, _ = Softmax(x, y, 3).at(0.1, 1e-8)
+    monkeypatch.setattr(softmax, "WIDE", 10)
+    alone, _ = Softmax(x, y, 3).at(0.1, 1e-8)
+    np.testing.assert_allclose(whole, alone, atol=2e-3)
+
+
+def test_features_that_are_not_finite_are_refused():
+    x, y = planted(30, 5, 3)
+    x[4, 2] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        Softmax(x, y, 3).at(1.0, 1e-6)
+
+
+@pytest.mark.parametrize("copies", [False, True])  # copies make the rows depend on one another
+def test_the_span_is_an_exact_rotation(copies):
+    x = noise(20, 60).astype(np.float32)
+    if copies:
+        x[10:] = x[:10]
+    rows, back = span(x)
+    assert rows.shape == (20, 20)
+    np.testing.assert_allclose(rows @ rows.T, x @ x.T, atol=2e-3)
+    weight = x.T.astype(np.float64) @ noise(20, 3, 4)  # in the span: x w must come back as it was
+    inside = np.linalg.lstsq(rows.astype(np.float64), x @ weight, rcond=1e-4)[0]
+    np.testing.assert_allclose(x @ back(inside), x @ weight, atol=0.02 * np.abs(x @ weight).max())
+    tall, same = span(x.T)
+    assert tall is x.T or np.array_equal(tall, x.T)
+    assert same(weight) is weight
+
+
+def test_on_held_out_rows_it_is_as_good_as_scikit_learn():
+    """Few labels wide, many labels narrow: accuracies within what chance would do to them."""
+    for rows, width in ((300, 500), (3000, 40)):
+        x, y = planted(rows, width, 5, gap=0.35)
+        fresh, truth = planted(2000, width, 5, key=8, gap=0.35)
+        cut = rows * 4 // 5
+        model = measures.fit(x[:cut], y[:cut], x[cut:], y[cut:], classes=5)
+        scaler = StandardScaler().fit(x[:cut].astype(np.float64))
+        reference = LogisticRegression(C=model.strength, max_iter=2000).fit(scaler.transform(x), y)
+        ours = (model.outputs(fresh).argmax(1) == truth).mean()
+        theirs = (reference.predict(scaler.transform(fresh)) == truth).mean()
+        assert abs(ours - theirs) < 0.01
+        assert ours > 0.4

@@ -46,6 +46,8 @@ class Arguments(Common):
     """Labels a class of the linear probes in the table, beside all (default: the one of a verdict)."""
     draws: int = 10
     """Few-label draws on the test rows."""
+    all_labels: bool = False
+    """A probe of all labels in the table too."""
     shelf: tuple[str, ...] = ()
     """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
     encoder: str | None = None
@@ -77,7 +79,7 @@ def run(argv: list[str]) -> None:
             a.data, labels=a.labels, methods=methods, minutes=a.minutes, steps=a.steps, seeds=a.seeds, seed=a.seed, out=a.out,
             whole=a.whole, holdout=a.holdout, choose_with=a.choose_with, draws=a.draws, group=a.group, task=a.task,
             shelf={name: shelf_encoder(name) for name in a.shelf}, column=a.column, max_bad=a.max_bad, size=a.size,
-            encoder=a.encoder, device=a.device, listener=ears,
+            encoder=a.encoder, device=a.device, all_labels=a.all_labels, listener=ears,
         )  # fmt: skip
     finally:
         ears.finish()

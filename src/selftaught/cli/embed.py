@@ -7,6 +7,7 @@ import tyro
 
 from ..core.errors import RequestError
 from .arguments import Common, parse
+from .evaluate import layer_of
 from .outcome import emit
 from .screen import listener
 
@@ -20,8 +21,8 @@ class Arguments(Common):
     """A .parquet file, or a folder of parts."""
     shard: str | None = None
     """i/n: this process writes every n-th part from i on; any scheduler can start n of them."""
-    layer: int | None = None
-    """A stage's number (default: the representation)."""
+    layer: str = "last"
+    """last (the representation) or a stage's number, as evaluate counts them."""
     dtype: Literal["float32", "float16"] = "float32"
     batch: int = 256
     overwrite: bool = False
@@ -56,7 +57,7 @@ def run(argv: list[str]) -> None:
         )
         done = embed_to(
             arguments.out, store.load_encoder(folder), data, shard=_shard(arguments.shard), batch=arguments.batch,
-            device=device_of(arguments.device), layer=arguments.layer, dtype=arguments.dtype, overwrite=arguments.overwrite, listener=ears,
+            device=device_of(arguments.device), layer=layer_of(arguments.layer), dtype=arguments.dtype, overwrite=arguments.overwrite, listener=ears,
         )  # fmt: skip
     finally:
         ears.finish()

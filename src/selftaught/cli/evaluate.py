@@ -29,8 +29,8 @@ class Arguments(Common):
     """The column of what must stay together (patient, session, document)."""
     task: str | None = None
     """classify or regress, where the guess is wrong."""
-    layer: str = "last"
-    """last, all, or a stage's number."""
+    layer: str | None = None
+    """last, all, or a stage's number (default: all for predictive and generative methods, which peak before their end, else last)."""
     budgets: tuple[int, ...] = ()
     """Labels a class of the label curve."""
     draws: int = 10
@@ -42,6 +42,8 @@ class Arguments(Common):
     """Of blind, raw, untrained, scratch."""
     shelf: tuple[str, ...] = ()
     """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
+    robustness: bool = False
+    """The verdict's read-outs on noisy, blurred, re-encoded and recoloured test rows too."""
     pretraining: str | None = None
     """What RUN was pretrained on, where that is other data: searched for copies of test rows."""
     column: str | None = None
@@ -59,19 +61,25 @@ def run(argv: list[str]) -> None:
     arguments = parse(Arguments, argv, "evaluate", DESCRIPTION)
     runs = arguments.run.split(",")
     ears = listener(quiet=arguments.quiet)
-    layer = int(arguments.layer) if arguments.layer.lstrip("-").isdigit() else arguments.layer
+    layer = layer_of(arguments.layer)
     options = {k: getattr(arguments, k) for k in ("budgets", "controls") if getattr(arguments, k)}
     try:
         result = evaluate(
             runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
             draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
             shelf={name: shelf_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
+            robustness=arguments.robustness,
             column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears, **options,
         )  # fmt: skip
     finally:
         ears.finish()
     save(result, runs[0], arguments.out)
     emit(result, arguments.json, words(result))
+
+
+def layer_of(text: str | None) -> int | str | None:
+    """A stage's number where it is one; words and None as they are."""
+    return int(text) if text is not None and text.lstrip("-").isdigit() else text
 
 
 def shelf_encoder(name: str):
@@ -131,7 +139,26 @@ def words(result: dict) -> str:
     lines.append(
         f"test rows with a copy among the rows that were learned from: {leak['exact']} exact, {leak['near']} near"
     )
+    if "stages" in result:
+        lines.append(result["stages"]["sentence"])
+    if "robustness" in result:
+        lines += ["", *spoiled(result["robustness"]), result["robustness"]["sentence"]]
     lines.append(f"\nverdict: {result['verdict']['answer']}\n{result['verdict']['sentence']}")
     if "start" in result:
         lines.append(f"\nagainst its start: {result['start']['answer']}\n{result['start']['sentence']}")
     return "\n".join(lines)
+
+
+def spoiled(found: dict) -> list[str]:
+    """A line an arm and corruption: the score at each severity, clean first."""
+    at: dict[tuple[str, str], dict] = {}
+    for row in found["rows"]:
+        at.setdefault((row["features"], row["corruption"]), {})[row["severity"]] = row["mean"]
+    levels = list(dict.fromkeys(r["severity"] for r in found["rows"] if r["corruption"] != "none"))
+    lines = [f"spoiled test rows ({found['test_rows']}), {found['labels_per_class']} labels/class"]
+    lines.append(f"{'features':<22}{'corruption':<12}{'clean':>8}" + "".join(f"{level!s:>8}" for level in levels))
+    for (name, how), scores in at.items():
+        if how != "none":
+            cells = [at[name, "none"][0], *(scores[level] for level in levels)]
+            lines.append(f"{name:<22}{how:<12}" + "".join(f"{cell:>8.3f}" for cell in cells))
+    return lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -12,9 +11,10 @@ from ..core import Encoder
 from ..core.listener import Listener
 from . import controls as control
 from . import diagnose
-from .embed import Layer, embed, embed_layers, raw
+from .embed import Layer, embed, raw
 from .probe import Features, Probed, blind, probe
 from .protocol import Budget, Problem
+from .stages import Stages, probe_stages
 
 Arms = dict[tuple[str, Layer | str], Probed]
 """{(features, layer): scores}; the pretrained features' main layer comes first."""
@@ -32,68 +32,96 @@ class Work:
     device: str
     listener: Listener
     kept: dict[str, Features] = field(default_factory=dict)
-    """Features of each arm's first seed, which leakage and diagnosis look at again."""
+    """Features of each arm's first seed, which leakage, diagnosis and robustness look at again."""
     views: dict[str, dict[str, float]] = field(default_factory=dict)
     """alignment and view_recall of networks."""
+    stages: dict[str, Stages] = field(default_factory=dict)
+    """Of networks whose stage was chosen."""
+    networks: dict[str, Encoder] = field(default_factory=dict)
+    """Each network arm's first seed."""
+    main: Layer = "last"
+    """Where networks are read out whose stage is not chosen."""
+
+    def layer(self, name: str) -> Layer:
+        """Where the arm `name` is read out."""
+        return self.stages[name].chosen if name in self.stages else self.main
 
     def embed(self, encoder: Encoder, layer, *, whole: bool = True) -> Features:
         """Features of all pool rows, or where not `whole` of those alone that the verdict's draws look at (the rest is zero)."""
         settings = {"batch": self.batch, "device": self.device, "layer": layer, "listener": self.listener}
         problem, test = self.problem, embed(encoder, self.problem.test, **settings)
-        if whole or self.at == "all":
-            return Features(embed(encoder, problem.pool, **settings), test)
-        rows = np.unique(np.concatenate([problem.scaling, problem.probe_validation, *self.draws[self.at]]))
-        pool = np.zeros((len(problem.labels), test.shape[1]), dtype=test.dtype)
-        pool[rows] = embed(encoder, problem.pool, rows=rows, **settings)
-        return Features(pool, test)
+        rows = None if whole else self.verdict_rows()
+        return Features(self.whole(embed(encoder, problem.pool, rows=rows, **settings), rows), test)
+
+    def verdict_rows(self) -> np.ndarray | None:
+        """Places of the pool that the verdict's draws look at; None for all."""
+        if self.at == "all":
+            return None
+        return np.unique(np.concatenate([self.problem.scaling, self.problem.probe_validation, *self.draws[self.at]]))
+
+    def whole(self, features: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+        """Features of `rows` at their places among all pool rows; the rest is zero."""
+        if rows is None:
+            return features
+        pool = np.zeros((len(self.problem.labels), features.shape[1]), dtype=features.dtype)
+        pool[rows] = features
+        return pool
 
     def verdict_draws(self) -> dict[Budget, list[np.ndarray]]:
         return {self.at: self.draws[self.at]} if self.at != "all" else {}
 
 
-def probe_arms(work: Work, encoders, layer, seeds: int, controls, shelf, first_seed: int | None, starts=()) -> Arms:
-    """{(features, layer): scores} of every arm; `starts`: the encoders that were continued, as they were."""
-    main: Layer = "last" if layer == "all" else layer
+def probe_arms(
+    work: Work, encoders, layer, seeds: int, controls, shelf, first_seed: int | None, *, starts=(), shifted=None
+) -> Arms:
+    """{(features, layer): scores} of every arm.
+
+    starts: the encoders that were continued, as they were.  shifted: {key: spoiled test rows} that the scratch control is tested on too.
+    """
+    work.main = "last" if layer == "all" else layer
     problem, seed = work.problem, work.seed
     arms: Arms = {}
-    arms["pretrained", main] = _seeded(
-        work, "pretrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(encoders)), len(encoders)
-    )
-    work.views["pretrained"] = diagnose.views(encoders[0], problem.test, seed=seed, device=work.device)
-    if layer == "all":
-        for k, features in enumerate(_stages(work, encoders[0])):
-            arms["pretrained", k] = probe(
-                problem, features, work.verdict_draws(), full=work.at == "all", extra=False, seed=seed
-            )
+    _network(work, arms, "pretrained", encoders, layer)
     if starts:
-        arms["start", main] = _seeded(
-            work, "start", (work.embed(e, main, whole=k == 0) for k, e in enumerate(starts)), len(starts)
-        )
+        _network(work, arms, "start", list(starts), layer)
     if "untrained" in controls:
-        fresh = [
-            control.untrained(encoders[0], problem.pool, key) for key in control.untrained_keys(seed, seeds, first_seed)
-        ]
-        work.views["untrained"] = diagnose.views(fresh[0], problem.test, seed=seed, device=work.device)
-        arms["untrained", main] = _seeded(
-            work, "untrained", (work.embed(e, main, whole=k == 0) for k, e in enumerate(fresh)), seeds
-        )
+        keys = control.untrained_keys(seed, seeds, first_seed)
+        _network(work, arms, "untrained", [control.untrained(encoders[0], problem.pool, key) for key in keys], layer)
     if "raw" in controls:
         arms["raw", "last"] = _seeded(work, "raw", iter([Features(raw(problem.pool), raw(problem.test))]), 1)
     if "blind" in controls:
         arms["blind", "last"] = blind(problem, work.draws)
     for name, encoder in shelf.items():
+        work.networks[f"shelf:{name}"] = encoder
         arms[f"shelf:{name}", "last"] = _seeded(work, f"shelf:{name}", iter([work.embed(encoder, "last")]), 1)
     if "scratch" in controls:
         some = work.verdict_draws() or {"all": [problem.probe_train]}
         first = {b: d[: control.SCRATCH_DRAWS] for b, d in some.items()}
-        arms["scratch", "last"] = control.scratch(problem, encoders[0], first, seed=seed, device=work.device, listener=work.listener)  # fmt: skip
+        arms["scratch", "last"] = control.scratch(
+            problem, encoders[0], first, seed=seed, device=work.device, listener=work.listener, shifted=shifted or {}
+        )
     return arms
 
 
-def _stages(work: Work, encoder: Encoder) -> Iterator[Features]:
-    settings: dict[str, Any] = {"batch": work.batch, "device": work.device, "listener": work.listener}
-    pairs = zip(embed_layers(encoder, work.problem.pool, **settings), embed_layers(encoder, work.problem.test, **settings), strict=True)  # fmt: skip
-    return (Features(pool, test) for pool, test in pairs)
+def _network(work: Work, arms: Arms, name: str, encoders: list[Encoder], layer) -> None:
+    """Enters the scores of a network arm: where it is read out first, and with "all" the pretrained one's other stages behind."""
+    work.networks[name] = encoders[0]
+    work.views[name] = diagnose.views(encoders[0], work.problem.test, seed=work.seed, device=work.device)
+    if layer != "all":
+        several = (work.embed(e, layer, whole=k == 0) for k, e in enumerate(encoders))
+        arms[name, layer] = _seeded(work, name, several, len(encoders))
+        return
+    found = []
+    for k, encoder in enumerate(encoders):
+        work.listener.progress("probing every stage", k, len(encoders), name)
+        found.append(probe_stages(work, encoder))
+    stages = work.stages[name] = Stages(found, work.at)
+    main = stages.chosen
+    arms[name, main] = _seeded(work, name, iter([work.embed(encoders[0], main)]), 1)
+    for other in found[1:]:
+        arms[name, main].join(other[main])
+    if name == "pretrained":
+        arms.update({(name, one): stages.joined(one) for one in stages.validation if one != main})
 
 
 def _seeded(work: Work, name: str, several: Iterator[Features], seeds: int) -> Probed:

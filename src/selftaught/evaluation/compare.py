@@ -44,15 +44,16 @@ def compare(
     holdout: float = 0.2, choose_with: int = LABELS, draws: int = 10, shelf: Mapping[str, Encoder] | None = None,
     group: str | None = None, task: str | None = None, column: str | None = None, max_bad: float = 0.01, size: int | None = None,
     encoder: str | None = None, encoder_options: dict | None = None, recipe: dict | None = None, device: str | None = "cpu",
-    batch: int = 256, test=None, budgets: Sequence[int] | None = None, listener: Listener | None = None,
+    batch: int = 256, test=None, budgets: Sequence[int] | None = None, all_labels: bool = False,
+    listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Pretrains every method on `data` for the same time, and tells which to take; returns what `selftaught compare --json` prints.
 
     methods: names, with options as `simclr:temperature=0.2`; default: `FIELD`.  minutes (or steps): of each; from four arms on the field is
     halved at a quarter and at a half of them (successive halving; Karnin et al. 2013), unless `whole`.  seeds: of the arms that come to the end.
     choose_with: labelled rows that the choice uses, none of them a test row; holdout: the share that is tested and never pretrained on;
-    test: a test set of one's own in its place.  budgets: labels a class of the table's linear probes (default: the one of a verdict), beside all.
-    shelf: {name: encoder} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped, and
+    test: a test set of one's own in its place.  budgets: labels a class of the table's linear probes (default: the one of a verdict); all_labels: that of
+    all labels too.  shelf: {name: encoder} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped, and
     other methods or more seeds join those that are there.
     Raises RequestError, DataError.  Cost: the sum of all budgets, and for each arm one pass over the labelled rows.
     """
@@ -98,7 +99,7 @@ def compare(
     order = range(seed, seed + seeds)
     standing = contest.standing(alive, shelf or {}, total, order)
     some = few_label_draws(problem, _table(tried, budgets, at), draws, seed)
-    return Conclusion(contest, alive, standing, total, order, at, some).result()
+    return Conclusion(contest, alive, standing, total, order, at, some, all_labels or not some).result()
 
 
 def _table(tried: list[int], asked: Sequence[int] | None, at) -> list[int]:

@@ -29,6 +29,8 @@ class Conclusion:
     at: Budget
     """Labels a class at which the advice names test scores."""
     draws: dict[Budget, list[np.ndarray]]
+    full: bool
+    """Whether the table holds the linear probe of all labels."""
 
     def result(self) -> dict[str, Any]:
         """What `compare` returns; it is written into compare.json too."""
@@ -56,13 +58,14 @@ class Conclusion:
 
     def _joined(self, several: dict[str, Callable[[], Encoder | None]]) -> Probed:
         """The test scores of cells, measured once and kept in the ledger's folder; seeds side by side."""
-        wanted = {("knn", "all"), ("linear", "all"), *(("linear", b) for b in self.draws)}
+        wanted = {("knn", "all"), *(("linear", b) for b in self.draws), *([("linear", "all")] if self.full else [])}
         total: Probed | None = None
         for cell, opened in several.items():
             found = self.contest.ledger.kept(cell)
             if found is None or not wanted <= found.scores.keys():
                 found = self._tested(opened())
                 self.contest.ledger.keep(cell, found)
+            found.scores = {key: held for key, held in found.scores.items() if key in wanted}
             if total is None:
                 total = found
             else:
@@ -77,7 +80,9 @@ class Conclusion:
             raw(d) if encoder is None else embed(encoder, d, **some)  # type: ignore[arg-type]
             for d in (contest.problem.pool, contest.problem.test)
         )
-        return probe(contest.problem, Features(pool, test), self.draws, seed=contest.choice.seed)
+        return probe(
+            contest.problem, Features(pool, test), self.draws, full=self.full, clusters=False, seed=contest.choice.seed
+        )
 
     def _rows(self, name: str, found: Probed) -> list[dict[str, Any]]:
         """One row a probe and budget."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,24 +68,29 @@ def untrained_keys(seed: int, count: int, first: int | None) -> list[int]:
 
 def scratch(
     problem: Problem, encoder: Encoder, draws: dict[Budget, list[np.ndarray]], *, seed: int = 0, plan: Plan = SCRATCH,
-    device: str = "cpu", listener: Listener | None = None,
+    device: str = "cpu", listener: Listener | None = None, shifted: Mapping[tuple, Any] | None = None,
 ) -> Probed:  # fmt: skip
     """("finetune", budget) scores of the whole network trained from fresh parameters on the labels alone.
 
     `draws` as for the probe; at "all" (one array, ignored) it trains on the probe's training rows and the epoch is chosen on
     validation; below, the last epoch is taken, as all the labels there are are in the draw.  Whether crops and mirrors are used
-    is chosen on validation at the first draw: a control is given its best.
+    is chosen on validation at the first draw: a control is given its best.  `shifted`: {key: other rows of the test set}, scored too.
     """
-    found = Probed()
+    found, shifted = Probed(), shifted or {}
+    train = partial(
+        _from_scratch, problem, encoder, tests=[problem.test, *shifted.values()], device=device, listener=listener
+    )
     for budget, some in draws.items():
         rows = [problem.probe_train] if budget == "all" else some
-        made = {v: _from_scratch(problem, encoder, rows[0], budget == "all", _plan(plan, v, len(rows[0]), seed, 0), device, listener) for v in VIEWS}  # fmt: skip
+        made = {v: train(rows[0], budget == "all", _plan(plan, v, len(rows[0]), seed, 0)) for v in VIEWS}
         views = max(VIEWS, key=lambda v: made[v][1])
-        guesses = [made[views][0]]
+        several = [made[views][0]]
         for k, row in enumerate(rows[1:], 1):
-            one = _from_scratch(problem, encoder, row, False, _plan(plan, views, len(row), seed, k), device, listener)
-            guesses.append(one[0])
-        found.scores["finetune", budget] = scores(problem.task, np.stack(guesses), problem.targets)
+            several.append(train(row, False, _plan(plan, views, len(row), seed, k))[0])
+        clean, *others = (np.stack(guesses) for guesses in zip(*several, strict=True))
+        found.scores["finetune", budget] = scores(problem.task, clean, problem.targets)
+        for (key, test), guesses in zip(shifted.items(), others, strict=True):
+            found.shifted[key] = scores(problem.task, guesses, problem.targets[test.places])
     return found
 
 
@@ -98,14 +105,16 @@ def _from_scratch(
     rows: np.ndarray,
     choose: bool,
     plan: Plan,
+    *,
+    tests: list,
     device: str,
     listener: Listener | None,
-) -> tuple[np.ndarray, float]:
-    """Guesses for the test rows, and the validation score, of one network trained on `rows`."""
+) -> tuple[list[np.ndarray], float]:
+    """Guesses for every set of test rows, and the validation score, of one network trained on `rows`."""
     fresh, held = untrained(encoder, problem.pool, plan.seed), problem.probe_validation
     truth = problem.labels.values
     model, _ = tune(fresh, problem.task, problem.pool, truth, rows, held if choose else None, plan=plan, device=device, listener=listener)  # fmt: skip
-    guesses = problem.task.predict(outputs(model, problem.test, np.arange(len(problem.targets)), device=device))
+    guesses = [problem.task.predict(outputs(model, test, np.arange(len(test)), device=device)) for test in tests]
     checked = problem.task.predict(outputs(model, problem.pool, held, device=device))
     return guesses, problem.task.metrics(checked, truth[held])[problem.task.metric]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import methods
 from ..core import Encoder, RequestError
 from ..core.errors import nearest
 from ..core.listener import Listener
@@ -15,21 +16,23 @@ from . import controls as control
 from . import leakage
 from .arms import Work, probe_arms
 from .embed import Layer
-from .opening import first_seed, held_out, open_dataset, open_encoders, pretrained_on
+from .opening import first_seed, held_out, method_of, open_dataset, open_encoders, pretrained_on
 from .outcome import result
 from .probe import few_label_draws
 from .protocol import DRAWS, SEEDS, Budget, Problem, budgets_of, prepare, verdict_budget
 from .started import started
+from .robustness import spoil
+from .stages import PEAK_BEFORE_THE_END
 from .statistics import visible_difference
 from .verdict import CONTROLS
 
 
 def evaluate(
-    run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str = "last",
+    run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str | None = None,
     budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = SEEDS, seed: int = 0, group: str | None = None,
     task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder] | None = None,
-    pretraining=None, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu",
-    listener: Listener | None = None,
+    pretraining=None, robustness: bool = False, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
+    device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Sets a pretrained encoder beside fixed controls on the same rows; returns what `selftaught evaluate --json` prints.
 
@@ -37,12 +40,14 @@ def evaluate(
     data: labelled data (path, `hf:NAME`, Dataset); test: a test set of one's own; else the rows of
     `data` that pretraining left out, where it did (`holdout`), or a fifth.
     labels: column, or one label a row; group: column of what must stay together; budgets: labels a class of the curve.
-    layer: "last", a stage's number, or "all" (each stage probed too; the verdict stays with the last).
+    layer: "last", a stage's number, or "all": each stage is probed, and the pretrained and the untrained network are each read out where
+    they are best on validation rows.  None: "all" for runs of predictive and generative methods, which peak before their end, else "last".
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
     controls: of blind, raw, untrained, scratch; shelf: {name: encoder} off the shelf, shown beside them.
     column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
     Where a run continued a pretrained model, that model as it was is an arm, "start", and the result holds a second answer under "start":
     did continuing help?
+    robustness: the verdict's read-outs on spoiled test rows too (noise, blur, ...), at the modality's severities.
     pretraining: what the encoder was pretrained on, where that is other data: searched for copies of test rows.
     Raises RequestError, DataError or ModelError.  Cost: one pass of each network over the labelled rows, and the probes.
     """
@@ -60,16 +65,22 @@ def evaluate(
         duplicates=leakage.clusters(data, near=test is None),
         held=held_out(run, data, listener) if test is None else None,
     )
+    layer = default_layer(run) if layer is None else layer
+    if isinstance(layer, str) and layer not in ("last", "all"):
+        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
+    spoiled = spoil(problem.test, seed) if robustness else {}
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)
-    for note in _announce(problem, at):
+    for note in _announce(problem, at, layer):
         listener.say(note)
     work = Work(problem, few_label_draws(problem, curve_budgets, draws, seed), at, seed, batch, str(device_of(device)), listener)  # fmt: skip
     begun = started(run, listener)
-    arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run), begun.encoders)
+    arms = probe_arms(
+        work, encoders, layer, seeds, controls, shelf or {}, first_seed(run), starts=begun.encoders, shifted=spoiled
+    )
     before = open_dataset(pretraining, modality, listener, max_bad=1.0)
     leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
-    return result(work, arms, leaks, begun)
+    return result(work, arms, leaks, begun, spoiled)
 
 
 def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
@@ -86,11 +97,19 @@ def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
         )
 
 
-def _announce(problem: Problem, at: Budget) -> Iterator[str]:
+def default_layer(run) -> Layer | str:
+    """ "all" where the (first) run's method is of a family that peaks before its end; else, and for an Encoder, "last"."""
+    name = method_of(run)
+    return "all" if name in methods.names() and methods.find(name).family in PEAK_BEFORE_THE_END else "last"
+
+
+def _announce(problem: Problem, at: Budget, layer: Layer | str) -> Iterator[str]:
     """What is fixed before anything is measured."""
     yield from problem.notes
     rows = len(problem.targets)
     where = "all labels" if at == "all" else f"{at} labels{'' if problem.classes is None else ' a class'}"
     yield f"verdict: linear probe, pretrained - the better of untrained and raw (chosen on validation), at {where}, on {rows} test rows."
+    if layer == "all":
+        yield "each stage is probed; both networks are read out where they are best on validation rows (--layer last: at the end)."
     if problem.classes is not None:
         yield f"{rows} test rows show a difference of {visible_difference(rows):.3f} four times in five (where the two disagree on one row in ten)."

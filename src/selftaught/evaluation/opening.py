@@ -68,8 +68,17 @@ def _data_facts(one) -> dict[str, Any]:
 
 def first_seed(run) -> int | None:
     """The seed of the (first) run's initial weights; None where there is no run to ask."""
-    folder = folder_of(run[0] if isinstance(run, list | tuple) else run)
-    if folder is None or not (folder / "config.toml").is_file():
-        return None
-    seed = Run(folder).config().get("seed", 0)
+    config = _config(run)
+    seed = config.get("seed", 0) if config else None
     return seed if isinstance(seed, int) else None
+
+
+def method_of(run) -> str | None:
+    """The method of the (first) run, as its configuration names it; None where there is no run to ask."""
+    return _config(run).get("method")
+
+
+def _config(run) -> dict[str, Any]:
+    """config.toml of the (first) run; empty where there is no run to ask."""
+    folder = folder_of(run[0] if isinstance(run, list | tuple) else run)
+    return Run(folder).config() if folder is not None and (folder / "config.toml").is_file() else {}

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import tasks
 from . import controls as control
-from . import curve, diagnose, leakage
+from . import curve, diagnose, leakage, robustness, stages
 from .arms import Arms, Work
 from .probe import Probed
 from .protocol import Budget
@@ -18,20 +18,25 @@ from .statistics import interval
 from .verdict import CONTROLS, Verdict, choose_control, judge
 
 
-def result(work: Work, arms: Arms, leaks: leakage.Leaks, begun: Started | None = None) -> dict[str, Any]:
+def result(
+    work: Work, arms: Arms, leaks: leakage.Leaks, begun: Started | None,
+    spoiled: dict[robustness.Key, robustness.Spoiled],
+) -> dict[str, Any]:  # fmt: skip
     """What `evaluate` returns, from the scores of all arms; the shape is that of `--json`."""
     problem, groups = work.problem, work.problem.test_groups
-    main = next(iter(arms))
     chosen = choose_control(
         {n: p.validation[work.at] for (n, _), p in arms.items() if n in CONTROLS and work.at in p.validation}
     )
-    scored = {name: arm for (name, layer), arm in arms.items() if (name, layer) == main or name != "pretrained"}
+    scored: dict[str, Probed] = {}
+    for (name, _), arm in arms.items():
+        scored.setdefault(name, arm)  # where an arm is read out comes first
     ours, theirs = scored["pretrained"].scores["linear", work.at], scored[chosen].scores["linear", work.at]
     verdict = judge(
         ours, theirs, name=chosen, budget=work.at, metric=problem.task.metric, groups=groups,
         numbers=problem.classes is None, seen=int(leaks.seen.sum()), seed=work.seed,
+        read=tuple(stages.in_words(work.stages[n].chosen) if n in work.stages else "" for n in ("pretrained", chosen)),
     )  # fmt: skip
-    return {
+    found = {
         "task": tasks.name_of(problem.task),
         "metric": problem.task.metric,
         "rows": _rows(work, arms),
@@ -63,6 +68,13 @@ def result(work: Work, arms: Arms, leaks: leakage.Leaks, begun: Started | None =
         "retrieval": retrieval(work),
         "test_rows": len(problem.targets),
     }
+    if work.stages:
+        found["stages"] = stages.told(work.stages, work.at, groups, problem.task.metric, work.seed)
+    if spoiled:
+        scratch = scored.get("scratch", Probed())
+        clean = next((s for (how, budget), s in scratch.scores.items() if budget == work.at), None)
+        found["robustness"] = robustness.measure(work, spoiled, scratch.shifted, clean, chosen)
+    return found
 
 
 def _start(work: Work, scored: dict[str, Probed], begun: Started | None) -> dict[str, Any]:

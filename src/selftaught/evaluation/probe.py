@@ -38,6 +38,8 @@ class Probed:
     """Every figure of the task, of the linear probe with all labels, by the first seed's features."""
     clusters: np.ndarray | None = None
     """k-means cluster of each test row, by the first seed's features."""
+    shifted: dict[tuple, Scores] = field(default_factory=dict)
+    """Scores on other test rows (spoiled ones), where only the arm itself could tell them."""
 
     def join(self, other: Probed) -> None:
         """Adds another seed: its scores stand beside these wherever both have them."""
@@ -56,9 +58,9 @@ def few_label_draws(problem: Problem, budgets: Sequence[int], count: int, seed: 
 
 def probe(
     problem: Problem, features: Features, draws: dict[Budget, list[np.ndarray]], *, full: bool = True, extra: bool = True,
-    seed: int = 0,
+    clusters: bool = True, seed: int = 0,
 ) -> Probed:  # fmt: skip
-    """The linear probe at every budget of `draws`, and with all labels where `full`; kNN and clusters where `extra`.
+    """The linear probe at every budget of `draws`, and with all labels where `full`; kNN where `extra`, and `clusters` too.
 
     Standardisation is that of the probe's training rows (no label needed), the same at every budget.
     """
@@ -69,15 +71,15 @@ def probe(
         _enter(found, problem, features, models, budget)
     if full:
         model, validation = fit_all(problem, features.pool, scale)
-        guesses = _predict(problem.task, [model], features.test)
+        guesses = predictions(problem.task, [model], features.test)
         found.scores["linear", "all"] = scores(problem.task, guesses, problem.targets)
         found.figures = problem.task.metrics(guesses[0], problem.targets)
         found.validation["all"] = validation
     if extra:
         found.scores["knn", "all"] = scores(problem.task, neighbours(problem, features)[None], problem.targets)
-        if problem.classes is not None:
-            clusters = Cluster(k=min(problem.classes, len(features.test)))  # type: ignore[call-arg]
-            found.clusters = clusters.assign(features.test, seed=seed)
+        if clusters and problem.classes is not None:
+            grouping = Cluster(k=min(problem.classes, len(features.test)))  # type: ignore[call-arg]
+            found.clusters = grouping.assign(features.test, seed=seed)
             guesses = measures.matching(found.clusters, problem.targets)
             found.scores["kmeans", 0] = scores(problem.task, guesses[None], problem.targets)
     return found
@@ -85,10 +87,10 @@ def probe(
 
 def _enter(found: Probed, problem: Problem, features: Features, models: list[measures.Linear], budget: Budget) -> None:
     found.scores["linear", budget] = scores(
-        problem.task, _predict(problem.task, models, features.test), problem.targets
+        problem.task, predictions(problem.task, models, features.test), problem.targets
     )
     held = problem.probe_validation
-    guesses = _predict(problem.task, models, features.pool[held])
+    guesses = predictions(problem.task, models, features.pool[held])
     found.validation[budget] = scores(problem.task, guesses, problem.labels.values[held]).mean if len(held) else 0.0
 
 
@@ -137,7 +139,15 @@ def fit_all(problem: Problem, pool: np.ndarray, scale: measures.Scale) -> tuple[
     return model, scores(problem.task, problem.task.predict(model.held)[None], problem.labels.values[held]).mean
 
 
-def _predict(task: Task, models: list[measures.Linear], features: np.ndarray) -> np.ndarray:
+def read_outs(problem: Problem, pool: np.ndarray, draws: dict[Budget, list[np.ndarray]], at: Budget, seed: int) -> list[measures.Linear]:  # fmt: skip
+    """The linear probes of one budget, as `probe` fits them: the same numbers."""
+    scale = measures.Scale.of(pool[problem.scaling])
+    if at == "all":
+        return [fit_all(problem, pool, scale)[0]]
+    return fit_few(problem, pool, draws[at], scale, random.key(seed, "folds", at))
+
+
+def predictions(task: Task, models: list[measures.Linear], features: np.ndarray) -> np.ndarray:
     """(R, N, ...) predicted targets of several read-outs, a block of rows at a time."""
     return np.concatenate(
         [

@@ -35,16 +35,19 @@ def choose_control(validation: dict[str, float]) -> str:
 
 def judge(
     pretrained: Scores, control: Scores, *, name: str, budget: Budget, metric: str, groups: np.ndarray | None = None,
-    numbers: bool = False, seen: int = 0, seed: int = 0,
+    numbers: bool = False, seen: int = 0, seed: int = 0, read: tuple[str, str] = ("", ""),
 ) -> Verdict:  # fmt: skip
     """Helped where the 95 % interval of the paired difference lies above zero, hurt where below, else cannot tell.
 
-    `name` of the control; `numbers`: the budget counts labels in all; `seen`: test rows that pretraining saw.
+    `name` of the control; `numbers`: the budget counts labels in all; `seen`: test rows that pretraining saw; `read`: which
+    stage was read out of each, in words, where that was chosen.
     """
     difference = interval(pretrained.minus(control), groups, seed=seed)
     answer = HELPED if difference.low > 0 else HURT if difference.high < 0 else OPEN
     items = pretrained.numerator.shape[2]
-    sentence = _sentence(answer, difference, (pretrained.mean, control.mean), name, budget, metric, items, numbers)
+    sentence = _sentence(
+        answer, difference, (pretrained.mean, control.mean), name, budget, metric, items, numbers, read
+    )
     if seen:
         rows = "all test rows were" if seen >= items else f"{seen} of {items} test rows were"
         sentence += f" But {rows} among the data that pretraining saw (without labels): on new rows it may be less (pretrain with --holdout to know)."
@@ -65,10 +68,12 @@ def contrast(
 
 
 def _sentence(
-    answer: str, difference: Interval, means: tuple[float, float], name: str, budget: Budget, metric: str, items: int, numbers: bool
+    answer: str, difference: Interval, means: tuple[float, float], name: str, budget: Budget, metric: str, items: int, numbers: bool,
+    read: tuple[str, str],
 ) -> str:  # fmt: skip
     control = {"raw": "the raw input", "untrained": "the same network untrained"}[name]
-    case = contrast(difference, means, "after pretraining", f"on {control}", budget, metric, items, numbers)
+    ours, theirs = f"after pretraining{read[0]}", f"on {control}{read[1]}"
+    case = contrast(difference, means, ours, theirs, budget, metric, items, numbers)
     if answer == OPEN:
         return (
             f"Cannot tell whether pretraining helped: {case}. "

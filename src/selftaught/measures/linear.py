@@ -10,20 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.special import log_softmax
 
 from ..core import random
-from .logistic import choose_together, principal, solve_together
+from .logistic import choose_together, solve_together
 from .ridge import choose_ridge, ridge
 from .softmax import Softmax
+from .span import span
 
 GRID = tuple(10.0**k for k in range(-5, 3))
 ALONE = 1e-2
 """The strength where a draw has one row a class, so that there is nothing to choose it on."""
 SMALL = 150
-"""Draws of up to so many rows are solved together: above, scikit-learn is faster (benchmarks/probe_speed.py)."""
-_PATH, _FINAL = 1e-3, 1e-4  # tolerances while choosing and at the end (scikit-learn's default)
+"""Draws of up to so many rows are solved together: above, one by one is as fast (benchmarks/probe_speed.py)."""
+_PATH, _FINAL = 1e-3, 1e-4  # largest entry of the gradient while choosing and at the end, of draws solved together
+_STEP_PATH, _STEP_FINAL = 1e-5, 1e-6  # what a further step would gain, in nats, of problems solved alone
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,16 @@ class Scale:
         alive = deviation > 1e-6 * size
         return cls(x.mean(0), np.where(alive, 1 / np.where(alive, deviation, 1.0), 0.0))
 
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        return ((features - self.mean) * self.inverse).astype(np.float32)
+    def __call__(self, *features: np.ndarray) -> np.ndarray:
+        """(N, D) float32 of arrays one under the other, in Fortran order: products with all rows run along memory."""
+        out = np.empty((len(self.mean), sum(map(len, features))), dtype=np.float32).T
+        place = 0
+        for rows in features:
+            for start in range(0, len(rows), _BLOCK):
+                some = rows[start : start + _BLOCK]
+                out[place : place + len(some)] = (some - self.mean) * self.inverse
+                place += len(some)
+        return out
 
 
 @dataclass(frozen=True)
@@ -75,31 +85,34 @@ def fit(
     `features`.  Cost: a path over the grid, from strong to weak, each fit starting from the last.
     """
     scale = scale or Scale.of(features)
-    x, h = scale(features), scale(held)
-    both, everything = (np.concatenate([x, h]), np.concatenate([targets, held_targets])) if refit else (x, targets)
+    rows, back = span(scale(features, held))  # one rotation of all rows, which changes no product
+    x, h = rows[: len(features)], rows[len(features) :]
+    if refit:
+        everything = np.concatenate([targets, held_targets])
+    else:
+        rows, everything = x, targets
     if classes is None:
         weight, intercept = ridge(x, targets, grid)
         guesses = (h @ weight.T + intercept).T  # (grid, M)
         best = int(np.argmin([((g - held_targets) ** 2).mean() for g in guesses]))
-        weight, intercept = ridge(both, everything, [grid[best]])
-        return Linear.folded(weight[0][:, None], intercept[:1], grid[best], scale, guesses[best][:, None])
+        weight, intercept = ridge(rows, everything, [grid[best]])
+        return Linear.folded(back(weight.T), intercept[:1], grid[best], scale, guesses[best][:, None])
     best, (outputs,) = _path([_Held(x, targets, h, held_targets, classes)], grid)
-    weight, intercept = _at(both, everything, classes, grid[best])
-    return Linear.folded(weight, intercept, grid[best], scale, outputs)
+    weight, intercept = Softmax(rows, everything, classes).at(grid[best], _STEP_FINAL)
+    return Linear.folded(back(weight), intercept, grid[best], scale, outputs)
 
 
 class _Held:
     """One problem whose fits are judged on held rows: strengths come in rising order, each fit starts from the last."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, held: np.ndarray, held_y: np.ndarray, classes: int):
-        rows, back = _span(x)
-        self.problem, self.fresh = Softmax(rows, y, classes), held @ back
+        self.problem, self.fresh = Softmax(x, y, classes), held
         self.known = np.isin(held_y, self.problem.present)  # rows of a class that has no training row say nothing
         self.wanted = held_y[self.known]
 
     def at(self, strength: float) -> tuple[float, np.ndarray]:
         """Held-out cross-entropy, summed, and outputs (M, K)."""
-        weight, intercept = self.problem.at(strength, _PATH)
+        weight, intercept = self.problem.at(strength, _STEP_PATH)
         outputs = self.fresh @ weight + intercept
         logs = log_softmax(outputs[self.known], axis=1)
         return float(-logs[np.arange(len(self.wanted)), self.wanted].sum()), outputs
@@ -117,13 +130,6 @@ def _path(problems: Sequence[_Held], grid: Sequence[float]) -> tuple[int, list[n
             break
     best = int(np.argmin(losses))
     return best, outputs[best]
-
-
-def _at(x: np.ndarray, y: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """(D, K) and (K,): the fit of x (N, D) at one strength."""
-    rows, back = _span(x)
-    weight, intercept = Softmax(rows, y, classes).at(strength, _FINAL)
-    return back @ weight, intercept
 
 
 def fit_draws(
@@ -152,18 +158,21 @@ def fit_draws(
 def _fit_some(x, y, fold, classes: int | None, grid) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """Weight (D, K), intercept (K,) and strength of each of P draws: x (P, n, D), y and fold (P, n)."""
     if classes is None:
-        for rows, values, f in zip(x, y, fold, strict=True):
+        for draw, values, f in zip(x, y, fold, strict=True):
+            rows, back = span(draw)
             strength = choose_ridge(rows, values, f, grid, default=ALONE)
             weight, intercept = ridge(rows, values, [strength])
-            yield weight[0][:, None], intercept[:1], strength
+            yield back(weight.T), intercept[:1], strength
     elif x.shape[1] <= SMALL:
         strengths = choose_together(x, y, fold, classes, grid, default=ALONE, tolerance=_PATH)
         weights, intercepts = solve_together(x, y, strengths, classes, tolerance=_FINAL)
         yield from zip(weights, intercepts, map(float, strengths), strict=True)
     else:
-        for rows, labels, f in zip(x, y, fold, strict=True):
+        for draw, labels, f in zip(x, y, fold, strict=True):
+            rows, back = span(draw)
             strength = _choose(rows, labels, f, classes, grid)
-            yield *_at(rows, labels, classes, strength), strength
+            weight, intercept = Softmax(rows, labels, classes).at(strength, _STEP_FINAL)
+            yield back(weight), intercept, strength
 
 
 def _choose(x: np.ndarray, y: np.ndarray, fold: np.ndarray, classes: int, grid: Sequence[float]) -> float:
@@ -196,11 +205,3 @@ def folds(strata: np.ndarray, key: int, groups: np.ndarray | None = None) -> np.
         rows = order[where[order] == unit]
         fold[rows] = np.arange(len(rows)) % min(count, most)
     return fold
-
-
-def _span(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, r) and the way back (D, r): with few rows a penalised fit lives in their span, which is smaller than their space."""
-    if 2 * len(x) > x.shape[1]:
-        return x, np.eye(x.shape[1], dtype=x.dtype)
-    rows, back = principal(torch.from_numpy(x)[None])
-    return rows[0].numpy(), back[0].numpy()

@@ -7,15 +7,14 @@ C sum_i w_i cross-entropy_i + |W|^2 / 2 with an intercept that is not penalised 
 Legend: P problems that have their own rows, F weightings of the same rows (folds), N rows, R width, K classes.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .softmax import ABSENT
+from .softmax import ABSENT, threads_for
 
 HISTORY = 10
 ROTATED = 1024  # widths up to here are turned into principal axes, where the preconditioner is exact
@@ -98,17 +97,6 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((2, 3))
 
 
-@contextmanager
-def _threads_for(work: int) -> Iterator[None]:
-    """One thread below a million multiply-adds a step: there, waking others costs more than they do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if work < 1 << 20 else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def solve(
     problems: Problems, strength: Tensor, start: Tensor | None = None, *, tolerance: float = 1e-5, steps: int = 500
 ) -> Tensor:
@@ -119,7 +107,7 @@ def solve(
     Cost: 4 P F N R K operations a step.
     """
     p, n, r = problems.x.shape
-    with torch.no_grad(), _threads_for(p * n * r * problems.weight.shape[1] * problems.classes):
+    with torch.no_grad(), threads_for(p * n * r * problems.weight.shape[1] * problems.classes):
         return _descend(problems, strength, start, tolerance, steps)
 
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import linalg
 
 
 def ridge(x: np.ndarray, y: np.ndarray, grid: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """(len(grid), D) weights and (len(grid),) intercepts: min |y - x w - b|^2 + |w|^2 / C for every C of the grid.
 
-    One eigendecomposition of the smaller of the two Gram matrices, in float64.
+    The smaller of the two Gram matrices, in float64, and one Cholesky factor a strength.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     mean_x, mean_y = x.mean(0), y.mean()
     x, y = x - mean_x, y - mean_y
-    alphas = 1 / np.asarray(grid, dtype=np.float64)
-    if len(x) <= x.shape[1]:
-        values, vectors = np.linalg.eigh(x @ x.T)
-        weight = (vectors @ ((vectors.T @ y)[:, None] / (values.clip(0)[:, None] + alphas))).T @ x
-    else:
-        values, vectors = np.linalg.eigh(x.T @ x)
-        weight = (vectors @ ((vectors.T @ (x.T @ y))[:, None] / (values.clip(0)[:, None] + alphas))).T
+    wide = len(x) <= x.shape[1]
+    gram, right = (x @ x.T, y) if wide else (x.T @ x, x.T @ y)
+    solved = [linalg.cho_solve(linalg.cho_factor(gram + np.eye(len(gram)) / c), right) for c in grid]
+    weight = np.stack(solved) @ x if wide else np.stack(solved)
     return weight, mean_y - weight @ mean_x
 
 

@@ -146,6 +146,10 @@ class Image:
         """Crop and mirror only, at the stored side."""
         return views.mild(self.side)
 
+    def corruptions(self) -> dict[str, dict[int, Transform]]:
+        """{name: {severity: transform}}: what test pictures are spoiled with (views/corruptions.py)."""
+        return views.corruptions(self.side, self.channels)
+
     def _crop_sizes(self, facts: Facts | None) -> views.Size:
         if facts is None or facts.device != "cpu" or self.side < 24:
             return self.side

@@ -32,7 +32,7 @@ from ..data.bad import Bad
 from ..data.source import Source
 from ..nets import files
 from ..nets.series import observed, row_level, to_patches
-from ..views.series import Window, fill_gaps, resample
+from ..views.series import Disturbed, Window, fill_gaps, resample
 from . import Guess
 from ._waves import waves
 
@@ -230,6 +230,14 @@ class Series:
                 "Leave --encoder out, or take series-transformer or series-conv.",
             )
         return built
+
+    def corruptions(self) -> dict[str, dict[int, Transform]]:
+        """{name: {severity: transform}}: noise of 0.1, 0.3 and 1 deviation of the channel; 10, 30 and 60 % of the numbers missing."""
+        noise = {s: Disturbed(sigma, self.std) for s, sigma in ((1, 0.1), (3, 0.3), (5, 1.0))}
+        return {
+            "noise": noise,
+            "missing": {s: Disturbed(0.0, self.std, lost) for s, lost in ((1, 0.1), (3, 0.3), (5, 0.6))},
+        }
 
     @property
     def raw_steps(self) -> int:

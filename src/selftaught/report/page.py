@@ -33,7 +33,7 @@ def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
     """The whole page as text."""
     config = run.config()
     sections = [
-        _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _training(run), _views(run),
+        _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _robustness(evaluation), _training(run), _views(run),
         _map(atlas), _neighbours(atlas), _leakage(evaluation), _about(run, config),
     ]  # fmt: skip
     return document(f"{config.get('method')} on {Path(str(config.get('data'))).name}", "".join(sections))
@@ -79,7 +79,7 @@ def _scores(evaluation: dict | None) -> str:
     """The probes' scores and the paired differences."""
     if not evaluation:
         return ""
-    rows = evaluation["rows"]
+    rows, main = evaluation["rows"], _read_out(evaluation)
     budgets = list(dict.fromkeys(r["labels_per_class"] for r in rows))
     body = ""
     for budget in budgets[-1:] + budgets[:-1]:
@@ -88,7 +88,7 @@ def _scores(evaluation: dict | None) -> str:
             bars = [
                 (r["features"], r["mean"], r["low"], r["high"])
                 for r in chosen
-                if r["probe"] == probe and r.get("layer") in (None, "last", -1)
+                if r["probe"] == probe and r.get("layer") == main.get(r["features"], r.get("layer"))
             ]
             if len(bars) > 1 and (probe in ("linear", "knn") and budget in (budgets[-1], "all")):
                 body += f"<p class='soft'>{html.escape(probe)}, {_budget(budget)}: {html.escape(str(evaluation['metric']))} with 95 % intervals</p>{intervals(bars)}"
@@ -97,14 +97,68 @@ def _scores(evaluation: dict | None) -> str:
         for d in evaluation["differences"]
         if d["b"] != "blind"
     ]
+    told = evaluation.get("stages", {}).get("sentence", "")
+    body += f"<p>{html.escape(told)}</p>" if told else ""
     return section("Scores", body) + section("Paired differences", intervals(pairs, zero=True))
+
+
+def _read_out(evaluation: dict) -> dict[str, Any]:
+    """{features: layer} of arms that were probed at several stages: the one that was chosen, else the representation."""
+    layers: dict[str, list] = {}
+    for row in evaluation["rows"]:
+        layers.setdefault(row["features"], []).append(row.get("layer"))
+    main = {name: "last" for name, found in layers.items() if "last" in found}
+    return main | {r["features"]: r["layer"] for r in evaluation.get("stages", {}).get("rows", []) if r["chosen"]}
+
+
+def _robustness(evaluation: dict | None) -> str:
+    """Scores against severity, a chart a corruption, and a table of what is lost."""
+    found = (evaluation or {}).get("robustness")
+    if not found:
+        return ""
+    clean = {r["features"]: r for r in found["rows"] if r["corruption"] == "none"}
+    body = f"<p>{html.escape(found['sentence'])}</p>"
+    for name in dict.fromkeys(r["corruption"] for r in found["rows"] if r["corruption"] != "none"):
+        lines = []
+        for arm, first in clean.items():
+            rows = [
+                first,
+                *(
+                    r
+                    for r in found["rows"]
+                    if (r["features"], r["corruption"]) == (arm, name) and r["severity"] != "mean"
+                ),
+            ]
+            lines.append(
+                Curve(
+                    arm,
+                    [(r["severity"], r["mean"]) for r in rows],
+                    [(r["severity"], r["low"], r["high"]) for r in rows],
+                )
+            )
+        ticks = {float(p[0]): str(p[0]) if p[0] else "clean" for p in lines[0].points}
+        body += f"<h3>{html.escape(name)}</h3>" + curves(
+            lines, x="severity", y=str((evaluation or {})["metric"]), ticks=ticks
+        )
+    cells = "".join(
+        f"<tr><td>{html.escape(d['features'])}</td><td>{html.escape(d['corruption'])}</td><td class='n'>{d['mean']:.3f}</td>"
+        f"<td class='n'>[{d['low']:.3f}, {d['high']:.3f}]</td></tr>"
+        for d in found["drops"]
+        if d["severity"] == "mean"
+    )
+    head = "<tr><th>features</th><th>corruption</th><th>lost against clean</th><th>95 % interval</th></tr>"
+    note = f"<p class='soft'>{found['test_rows']} test rows, {_budget(found['labels_per_class'])}; read-outs were fitted on clean rows and not again.</p>"
+    return section("On spoiled test rows", body + note + f"<table>{head}{cells}</table>")
 
 
 def _label_curve(evaluation: dict | None) -> str:
     if not evaluation:
         return ""
     lines: dict[str, dict[int, dict]] = {}
+    main = _read_out(evaluation)
     for row in evaluation["rows"]:
+        if main.get(row["features"], row.get("layer")) != row.get("layer"):
+            continue
         if row["probe"] in ("linear", "finetune") and isinstance(row["labels_per_class"], int):
             name = row["features"] + (" (finetuned)" if row["probe"] == "finetune" else "")
             lines.setdefault(name, {})[row["labels_per_class"]] = row

@@ -80,6 +80,24 @@ class Window:
         return ", ".join([f"{what} of each series, at most {self.context} steps", *more])
 
 
+@dataclass(frozen=True)
+class Disturbed:
+    """Noise of `sigma` times each channel's deviation `std`, and a share `lost` of the numbers missing: for tests of robustness."""
+
+    sigma: float
+    std: tuple[float, ...]
+    lost: float = 0.0
+
+    def __call__(self, view: View, draw: Draw) -> View:
+        values = view["values"]
+        scale = self.sigma * values.new_tensor(self.std)[:, None]
+        # Numbers of a step come first, so that a row's are the same however far it is padded.
+        shape = values.shape[2], values.shape[1]
+        noise, luck = (draw.normal("noise", *shape), draw.uniform("missing", *shape))
+        noisy = values + scale * noise.transpose(1, 2)
+        return view.with_parts(values=noisy.masked_fill(luck.transpose(1, 2) < self.lost, torch.nan))
+
+
 def without_channels(values: Tensor, inside: Tensor, number: Tensor, chance: float) -> Tensor:
     """Channels whose `number` (B, C) is below `chance` become NaN; the highest number among observed channels stays."""
     held = (~values.isnan() & inside[:, None]).any(2)
