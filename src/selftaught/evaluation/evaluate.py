@@ -20,9 +20,9 @@ from .opening import first_seed, held_out, method_of, open_dataset, open_encoder
 from .outcome import result
 from .probe import few_label_draws
 from .protocol import DRAWS, SEEDS, Budget, Problem, budgets_of, prepare, verdict_budget
-from .started import started
 from .robustness import spoil
 from .stages import PEAK_BEFORE_THE_END
+from .started import started
 from .statistics import visible_difference
 from .verdict import CONTROLS
 

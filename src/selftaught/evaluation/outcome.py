@@ -12,8 +12,8 @@ from . import curve, diagnose, leakage, robustness, stages
 from .arms import Arms, Work
 from .probe import Probed
 from .protocol import Budget
-from .started import Started, judge_start, not_compared
 from .retrieval import retrieval
+from .started import Started, judge_start, not_compared
 from .statistics import interval
 from .verdict import CONTROLS, Verdict, choose_control, judge
 

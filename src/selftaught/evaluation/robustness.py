@@ -17,7 +17,7 @@ from ..core.batch import View
 from .arms import Work
 from .controls import against
 from .embed import embed, raw
-from .probe import predictions, read_outs, scores
+from .probe import predictions, scores, verdict_read_outs
 from .statistics import Scores, interval
 
 ROWS = 2_000
@@ -117,7 +117,7 @@ def measure(work: Work, spoiled: dict[Key, Spoiled], scratch: dict[Key, Scores],
 def _scored(work: Work, name: str, where: np.ndarray, spoiled: dict[Key, Spoiled]) -> dict[Key, Scores]:
     """Scores of one arm's first seed on clean and spoiled rows, by the read-outs of the verdict."""
     problem, kept = work.problem, work.kept[name]
-    models = read_outs(problem, kept.pool, work.draws, work.at, work.seed)
+    models = verdict_read_outs(problem, kept.pool, work.draws, work.at, work.seed)
     encoder, layer = work.networks.get(name), work.layer(name) if name in ("pretrained", "untrained") else "last"
     found = {CLEAN: kept.test[where]}
     for k, (key, rows) in enumerate(spoiled.items()):
