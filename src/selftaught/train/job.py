@@ -34,6 +34,8 @@ class Job:
     stop: Callable[[], bool]
     track: str | None
     resume: bool
+    held: Any = None
+    """The rows that training never sees, where some are held out."""
 
     def tell(self, text: str) -> None:
         """Says `text` and writes it to the run's log."""

@@ -86,8 +86,10 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
     device = device_of(settings.device)
     join_processes(device)
     whole = dataset = open_dataset(data, settings, listener)
+    held_out = None
     if settings.holdout:
-        dataset = whole.subset(splits.hold_out(whole, settings.holdout, group=settings.group)[0])
+        seen, kept_out = splits.hold_out(whole, settings.holdout, group=settings.group)
+        dataset, held_out = whole.subset(seen), whole.subset(kept_out)
         listener.say(
             f"holdout: {len(whole) - len(dataset)} of {len(whole)} rows are never seen; evaluate tests on them."
         )
@@ -109,7 +111,7 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
     run = _folder(out, settings, kind.name, resume, overwrite)
     start = _absolute(settings.encoder) if settings.encoder else None
     settings = replace(settings, method=kind.name, data=_absolute(settings.data), encoder=start)
-    job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume)
+    job = Job(settings, dataset, facts, method, run, listener, device, save_every, stop, track, resume, held_out)
     if dist.rank() == 0:
         run.write_json("env.json", environment())
         about = {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()}
