@@ -150,7 +150,7 @@ def test_the_other_tile_lies_where_it_was_said_to_lie():
     method, batch = set_up("relative-position")
     method.head = Answer(torch.nn.functional.one_hot(torch.arange(ROWS), 8))
     sheet = shown(method, batch)
-    said, truth = (pixels(sheet, c) for c in ("where it said", "where it is"))
+    said, truth = (pixels(sheet, c) for c in ("where it said", "where it lies"))
     assert torch.equal(said.nan_to_num(-1), truth.nan_to_num(-1))
     assert sheet.right["where it said"].all()
     assert truth[0, 0, :4, :4].isfinite().all()  # row 0: upper left, and the middle

@@ -97,26 +97,27 @@ class Jigsaw(Method):
         }  # fmt: skip
 
     def show(self, batch: Batch) -> list[Sheet]:
-        tiles = self.modality.tiles(batch.views[0], GRID, batch.draw())
+        (view,) = batch.views
+        tiles = self.modality.tiles(view, GRID, batch.draw())
         _, logits, wanted = self._guess(batch, tiles)
         order, guess = (self.get_buffer("order")[n] for n in (wanted, logits.argmax(1)))
         back = order.gather(
             1, guess.argsort(1)
         )  # the tile at place p of the shuffled goes to the place that the guess names
-        views = [self.modality.together(_in_order(tiles, o), GRID) for o in (order, back)]
-        right = (order == guess).all(1)
-        said = [f"{n} of 9 in place" for n in (order == guess).sum(1).tolist()]
-        about = "Left: the tiles as it got them; middle: as it put them together; right: as they were. (Each tile's brightness is evened out.)"
-        columns = dict(
-            zip(("shuffled", "put together", "truth"), [*views, self.modality.together(tiles, GRID)], strict=True)
+        shuffled, put, truth = (
+            self.modality.together(t, GRID) for t in (in_order(tiles, order), in_order(tiles, back), tiles)
         )
-        return [Sheet("puzzle", "The puzzle", about, columns, {"put together": said}, {"put together": right})]
+        agree = order == guess
+        caption = "Tiles as it got them (evened out in brightness, some without colour), as it put them together, as they lay, and the picture."
+        columns = {"shuffled": shuffled, "put together": put, "truth": truth, "picture": view}
+        said = [f"{n} of {GRID * GRID} in place" for n in agree.sum(1).tolist()]
+        return [Sheet("puzzle", "The puzzle", caption, columns, {"put together": said}, {"put together": agree.all(1)})]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"narrow": self.narrow, "head": self.head})
 
 
-def _in_order(tiles: list[View], order: Tensor) -> list[View]:
+def in_order(tiles: list[View], order: Tensor) -> list[View]:
     """The tiles of each row in the order (B, T) of its own."""
     held = View.cat(tiles)
     rows = torch.arange(len(order), device=order.device)

@@ -78,20 +78,11 @@ class RelativePosition(Method):
         middle, held = tiles[MIDDLE], View.cat([t for n, t in enumerate(tiles) if n != MIDDLE])
         other = held.take(truth * len(batch) + rows)
         guess = self.head(torch.cat(encode(self.encoder, [middle, other]), 1)).argmax(1)
-        placed = [self.modality.together(_pair(middle, other, place), GRID) for place in (guess, truth)]
-        about = "Two tiles of a picture: in the middle the one that it was told of, beside it the other. Left: where it put that; right: where it belongs."
-        columns = {"where it said": placed[0], "where it is": placed[1]}
-        said = [PLACES[n] for n in guess.tolist()]
-        return [
-            Sheet(
-                "places",
-                "Where does it belong?",
-                about,
-                columns,
-                {"where it said": said},
-                {"where it said": guess == truth},
-            )
-        ]
+        said, lies = (self.modality.together(_pair(middle, other, place), GRID) for place in (guess, truth))
+        caption = "It was told of the middle tile and had to say where the other belongs (tiles are evened out in brightness, some without colour)."
+        columns = {"where it said": said, "where it lies": lies, "picture": batch.views[0]}
+        words = {"where it said": [PLACES[n] for n in guess.tolist()]}
+        return [Sheet("places", "Where does it belong?", caption, columns, words, {"where it said": guess == truth})]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"head": self.head})

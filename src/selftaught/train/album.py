@@ -159,7 +159,7 @@ def filters(encoder: Encoder) -> list[Sheet]:
         what = "dictionary atoms: the patches that a picture is described by" if atoms else "filters of the first layer"
         caption = (
             f"{count} {what}, {tensor.shape[2]} x {tensor.shape[3]} pixels each; grey stands for no weight. Edges and "
-            "colour contrasts were learned; what looks like noise was not."
+            "colour contrasts come from the data; what looks like noise is still as it was drawn at random."
         )
         name = "filters" if len(found) == 1 else f"filters-{number + 1}"
         title = "What the first layer looks for" + ("" if len(found) == 1 else f" ({number + 1} of {len(found)})")

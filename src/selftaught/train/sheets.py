@@ -11,9 +11,9 @@ from torch import Tensor
 from ..core import Sheet
 from .pictures import COLOURS, row_picture
 
-SIDES = ((3, 96), (6, 88), (8, 72), (99, 44))
+SIDES = ((6, 96), (8, 72), (99, 44))
 """(columns up to, side of a cell in pixels)."""
-ABREAST = 6
+ABREAST = 8
 """Columns that lie side by side: a sheet of few columns is folded."""
 GAP, BAND = 4, 17
 LARGEST = 150_000
@@ -35,11 +35,18 @@ class Drawn:
 def draw(sheet: Sheet, largest: int = LARGEST) -> Drawn:
     """The sheet as a PNG of at most `largest` bytes, with a transparent ground, so that it suits a dark page too."""
     side = next(side for columns, side in SIDES if len(sheet.columns) <= columns)
-    drawn = _at(sheet, side)
+    drawn = _at(sheet, _whole(sheet, side))
     while len(drawn.png) > largest and side > 16:
         side = max(16, int(side * 0.8))
-        drawn = _at(sheet, side)
+        drawn = _at(sheet, _whole(sheet, side))
     return drawn
+
+
+def _whole(sheet: Sheet, side: int) -> int:
+    """The largest side up to `side` at which a small picture's pixels are squares of one size: sharper, and a smaller file."""
+    first = next(iter(sheet.columns.values()))
+    own = max(first["pixels"].shape[2:]) if "pixels" in first.parts else 1
+    return side // own * own or side
 
 
 def _at(sheet: Sheet, side: int) -> Drawn:
