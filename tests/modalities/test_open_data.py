@@ -37,7 +37,18 @@ def test_modalities_are_found_by_file_name():
 def test_every_modality_holds_to_the_contract(name):
     kind = modalities.find(name)
     assert kind.name == name
-    assert kind.offers <= {"augment", "local", "turn", "tiles", "colour", "pixels", "values", "target", "patches"}
+    assert kind.offers <= {
+        "augment",
+        "local",
+        "turn",
+        "tiles",
+        "colour",
+        "pixels",
+        "values",
+        "target",
+        "patches",
+        "drawn",
+    }
     for method in [
         "sniff",
         "fit",

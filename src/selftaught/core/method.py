@@ -14,6 +14,7 @@ from . import module
 from .batch import Batch, Draw, Target, Tokens, Transform, View
 from .duration import Duration
 from .encoder import Encoder
+from .sheet import Sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +184,17 @@ class Method(nn.Module):
 
         What is made of it belongs into buffers, so that a checkpoint holds it.  Every rank sees all rows and must come to the same
         result.  Its time counts towards the budget."""
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        """Pictures of what the method does with one clean view of a few rows: values, no drawing.
+
+        Asked in eval mode, without gradient, on one process (no collectives), and only where the modality offers "drawn"."""
+        return []
+
+    def nearness(self, batch: Batch) -> Tensor | None:
+        """(B, K): how near each row of one clean view is to each of K clusters, higher is nearer; None where there are none.
+        Asked as `show` is."""
+        return None
 
     def keep(self) -> Kept:
         return Kept(self.encoder)

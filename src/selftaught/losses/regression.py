@@ -29,6 +29,14 @@ def standardised(values: Tensor, *, epsilon: float = 1e-6) -> Tensor:
 
 
 @full_precision
+def unstandardised(values: Tensor, like: Tensor, *, epsilon: float = 1e-6) -> Tensor:
+    """(..., P) `values` with the mean and variance that `standardised` takes out of `like`."""
+    if like.shape[-1] == 1:
+        return values
+    return values * (like.var(-1, keepdim=True) + epsilon).sqrt() + like.mean(-1, keepdim=True)
+
+
+@full_precision
 def smooth_absolute(predicted: Tensor, wanted: Tensor, *, beta: float = 1.0) -> Tensor:
     """(M,) the mean over D of the smooth absolute error of (M, D): quadratic below `beta`, absolute above (Girshick 2015, equation 3)."""
     return F.smooth_l1_loss(predicted, wanted.to(predicted.dtype), beta=beta, reduction="none").mean(1)

@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, ViewSpec, encode
 from ..losses import mean, per_token
 from ..nets.blind import BlindGuess
 from ..nets.painter import Painter
@@ -57,6 +57,11 @@ class Autoencoder(Method):
         (features,) = encode(self.encoder, [view])
         per_row = per_token(self.painter(features).flatten(1), wanted.flatten(1), False)
         return {"loss": mean(per_row, batch.total), "features": features.detach(), **self.blind(wanted.flatten(1))}
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        painted = self.modality.unpainted(self.painter(self.encoder(view)))
+        return [Sheet.repainted(view, painted, view, "All that it paints from is the representation.")]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"painter": self.painter})

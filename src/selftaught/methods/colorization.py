@@ -22,10 +22,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Draw, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, View, ViewSpec, dist
+from ..core import (
+    Batch,
+    Draw,
+    Duration,
+    Encoder,
+    Facts,
+    Kept,
+    Method,
+    Recipe,
+    RequestError,
+    Sheet,
+    View,
+    ViewSpec,
+    dist,
+)
 from ..losses import full_precision, logged, mean
 from ..nets.heads import MLP
 from ..views import lab
+
+ANNEALED = 0.38
+"""Divides the scores before the mean colour is taken (the paper's equation 5): between the mean, which is dull, and the likeliest."""
 
 
 class Colorization(Method):
@@ -110,6 +127,14 @@ class Colorization(Method):
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
         if "seen" in outputs:
             self.get_buffer("counts").add_(outputs["seen"])
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        grey = self.modality.grey(view)
+        columns, grid = self._columns(grey)
+        likely = (self.head(columns).float() / ANNEALED).softmax(-1)
+        painted = self.modality.coloured(view, likely @ self.get_buffer("centres").to(likely.dtype), grid)
+        return [Sheet.repainted(grey, painted, view, "The colours are the mean of what it holds for likely.")]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"head": self.head})

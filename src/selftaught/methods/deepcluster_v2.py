@@ -108,5 +108,9 @@ class DeepClusterV2(Method):
             "code_perplexity": torch.special.entr(used).sum().exp(), "features": features[0].detach(),
         }  # fmt: skip
 
+    def nearness(self, batch: Batch) -> Tensor:
+        embedded = F.normalize(self.projector(self.encoder(batch.views[0])), dim=1)
+        return embedded @ self.get_buffer("centroids").to(embedded.dtype).T
+
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector})

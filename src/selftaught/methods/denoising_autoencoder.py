@@ -14,11 +14,12 @@ Scaled to the budget: all layers at once; noise 0.25 of all places, as in the pa
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Sheet, ViewSpec, encode
 from ..losses import mean, per_token
 from ..nets.blind import BlindGuess
 from ..nets.painter import Painter
@@ -57,13 +58,26 @@ class DenoisingAutoencoder(Method):
         self.blind = BlindGuess(None)
         return self
 
+    def _gone(self, batch: Batch, wanted: Tensor) -> Tensor:
+        """(B, 1, H, W) bool: the places that are wiped out."""
+        return batch.draw().uniform("noise", 1, *wanted.shape[2:]) < self.noise
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
         wanted = self.modality.painted(view)
-        gone = batch.draw().uniform("noise", 1, *wanted.shape[2:]) < self.noise  # 0 is the mean: nothing to see
+        gone = self._gone(batch, wanted)  # 0 is the mean: nothing to see
         (features,) = encode(self.encoder, [self.modality.unpainted(wanted.masked_fill(gone, 0))])
         per_row = per_token(self.painter(features).flatten(1), wanted.flatten(1), False)
         return {"loss": mean(per_row, batch.total), "features": features.detach(), **self.blind(wanted.flatten(1))}
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        wanted = self.modality.painted(view)
+        gone = self._gone(batch, wanted)
+        painted = self.painter(self.encoder(self.modality.unpainted(wanted.masked_fill(gone, 0))))
+        saw = self.modality.unpainted(wanted.masked_fill(gone, math.nan))
+        about = f"{self.noise:.0%} of the places were wiped out (grey)."
+        return [Sheet.repainted(saw, self.modality.unpainted(painted), view, about)]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"painter": self.painter})

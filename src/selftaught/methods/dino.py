@@ -111,6 +111,9 @@ class DINO(Method):
             centre = self.get_buffer("centre")
             centre.lerp_(outputs["centre"].to(centre.dtype), 1 - self.inertia)
 
+    def nearness(self, batch: Batch) -> Tensor:
+        return self.codebook(self.projector(self.encoder(batch.views[0])))
+
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector, "prototypes": self.codebook})
 

@@ -21,7 +21,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Sheet, ViewSpec, encode
 from ..losses import logged, mean
 from ..nets.painter import Painter
 
@@ -76,6 +76,15 @@ class Inpainting(Method):
         per_row = ((painted - wanted).square() * hole).sum((1, 2, 3)) / size
         flat = (wanted.square() * hole).sum((1, 2, 3)) / size  # the mean colour, which is what the hole shows
         return {"loss": mean(per_row, batch.total), "baseline": logged(flat), "features": features.detach()}
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        wanted = self.modality.painted(view)
+        hole = self._hole(batch, wanted.shape[-1])
+        painted = self.painter(self.encoder(self.modality.unpainted(wanted.masked_fill(hole, 0))))
+        saw, filled = wanted.masked_fill(hole, math.nan), torch.where(hole, painted.to(wanted.dtype), wanted)
+        about = "A square was cut out (grey); around it the truth is pasted in."
+        return [Sheet.repainted(self.modality.unpainted(saw), self.modality.unpainted(filled), view, about)]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"painter": self.painter})

@@ -20,7 +20,21 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, encode, random
+from ..core import (
+    Batch,
+    Duration,
+    Encoder,
+    Facts,
+    Kept,
+    Method,
+    Recipe,
+    RequestError,
+    Sheet,
+    View,
+    ViewSpec,
+    encode,
+    random,
+)
 from ..losses import logged, mean, per_token
 from ..nets.heads import MLP
 
@@ -64,14 +78,17 @@ class Jigsaw(Method):
         self.register_buffer("order", far_apart(self.orders, GRID * GRID), persistent=False)
         return self
 
+    def _guess(self, batch: Batch, tiles: list[View]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Each tile's features, the scores (B, orders), and which order it was."""
+        features = encode(self.encoder, tiles)
+        parts = self.narrow(torch.cat(features)).unflatten(0, (GRID * GRID, -1)).transpose(0, 1)  # (B, 9, part)
+        wanted = batch.draw().integers("order", self.orders)
+        order = self.get_buffer("order")[wanted]
+        return features, self.head(parts.gather(1, order[..., None].expand_as(parts)).flatten(1)), wanted
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
-        draw = batch.draw()
-        features = encode(self.encoder, self.modality.tiles(view, GRID, draw))
-        parts = self.narrow(torch.cat(features)).unflatten(0, (GRID * GRID, -1)).transpose(0, 1)  # (B, 9, part)
-        wanted = draw.integers("order", self.orders)
-        order = self.get_buffer("order")[wanted]
-        logits = self.head(parts.gather(1, order[..., None].expand_as(parts)).flatten(1))
+        features, logits, wanted = self._guess(batch, self.modality.tiles(view, GRID, batch.draw()))
         per_row = per_token(logits, wanted, True)
         right = (logits.argmax(1) == wanted).to(per_row.dtype)
         return {
@@ -79,8 +96,32 @@ class Jigsaw(Method):
             "baseline": per_row.new_tensor(math.log(self.orders)), "features": features[4].detach(),
         }  # fmt: skip
 
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        tiles = self.modality.tiles(view, GRID, batch.draw())
+        _, logits, wanted = self._guess(batch, tiles)
+        order, guess = (self.get_buffer("order")[n] for n in (wanted, logits.argmax(1)))
+        back = order.gather(
+            1, guess.argsort(1)
+        )  # the tile at place p of the shuffled goes to the place that the guess names
+        shuffled, put, truth = (
+            self.modality.together(t, GRID) for t in (in_order(tiles, order), in_order(tiles, back), tiles)
+        )
+        agree = order == guess
+        caption = "Tiles as it got them (evened out in brightness, some without colour), as it put them together, as they lay, and the picture."
+        columns = {"shuffled": shuffled, "put together": put, "truth": truth, "picture": view}
+        said = [f"{n} of {GRID * GRID} in place" for n in agree.sum(1).tolist()]
+        return [Sheet("puzzle", "The puzzle", caption, columns, {"put together": said}, {"put together": agree.all(1)})]
+
     def keep(self) -> Kept:
         return Kept(self.encoder, {"narrow": self.narrow, "head": self.head})
+
+
+def in_order(tiles: list[View], order: Tensor) -> list[View]:
+    """The tiles of each row in the order (B, T) of its own."""
+    held = View.cat(tiles)
+    rows = torch.arange(len(order), device=order.device)
+    return [held.take(places * len(order) + rows) for places in order.T]
 
 
 def far_apart(count: int, tiles: int) -> Tensor:

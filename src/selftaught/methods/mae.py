@@ -17,14 +17,15 @@ takes it on small encoders; the ratio of 0.75 is the paper's.  Text, being dense
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target, Tokens, ViewSpec
-from ..losses import head_loss, standardised
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, Target, Tokens, ViewSpec
+from ..losses import head_loss, standardised, unstandardised
 from ..nets.blind import BlindGuess
 from ..nets.decoder import Decoder
 
@@ -96,14 +97,18 @@ class MAE(Method):
         target = self.modality.target(view, tokens.grid)
         return tokens, target, places, stays, dropped & target.valid
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        tokens, target, places, stays, chosen = self._target(batch)
+    def _read(self, tokens: Tokens, places: Tensor, stays: Tensor) -> Tokens:
+        """The encoder's output on what was kept."""
         kept = tokens.take(places)
         if kept.valid is not None:
             kept = replace(
                 kept, valid=torch.cat([kept.valid[:, : kept.prefix], stays & kept.valid[:, kept.prefix :]], 1)
             )
-        encoded = self.encoder.trunk(kept)
+        return self.encoder.trunk(kept)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        tokens, target, places, stays, chosen = self._target(batch)
+        encoded = self._read(tokens, places, stays)
         hidden = self.decoder(encoded, places, tokens).patches[chosen]
         if self.normalise and target.kind == "value":
             target = replace(target, values=standardised(target.values))
@@ -117,6 +122,22 @@ class MAE(Method):
     @torch.no_grad()
     def count(self, batch: Batch) -> Tensor:
         return self._target(batch)[-1].sum()
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        tokens, target, places, stays, chosen = self._target(batch)
+        hidden, truth, hide = (
+            self.decoder(self._read(tokens, places, stays), places, tokens).patches,
+            target.values,
+            chosen[..., None],
+        )
+        painted = self.decoder.head(hidden).to(truth.dtype)
+        about = f"{self.ratio:.0%} of the patches were dropped; the others are pasted in."
+        if self.normalise:
+            painted = unstandardised(painted, truth)
+            about += " It predicts patches apart from their mean and contrast, which are the truth's here: one that knows nothing paints flat patches of the right shade."
+        columns = (truth.masked_fill(hide, math.nan), torch.where(hide, painted, truth), truth)
+        saw, filled, whole = (self.modality.untarget(c, batch.views[0], tokens.grid) for c in columns)
+        return [Sheet.repainted(saw, filled, whole, about)]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"decoder": self.decoder})

@@ -21,11 +21,12 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, View, ViewSpec, encode
 from ..losses import logged, mean, per_token
 from ..nets.heads import MLP
 
 GRID, MIDDLE = 3, 4
+PLACES = ("upper left", "above", "upper right", "left", "right", "lower left", "below", "lower right")
 
 
 class RelativePosition(Method):
@@ -70,5 +71,28 @@ class RelativePosition(Method):
             "baseline": per_row.new_tensor(math.log(len(others))), "features": features[MIDDLE].detach(),
         }  # fmt: skip
 
+    def show(self, batch: Batch) -> list[Sheet]:
+        tiles = self.modality.tiles(batch.views[0], GRID, batch.draw())
+        rows = torch.arange(len(batch), device=batch.index.device)
+        truth = rows % len(PLACES)
+        middle, held = tiles[MIDDLE], View.cat([t for n, t in enumerate(tiles) if n != MIDDLE])
+        other = held.take(truth * len(batch) + rows)
+        guess = self.head(torch.cat(encode(self.encoder, [middle, other]), 1)).argmax(1)
+        said, lies = (self.modality.together(_pair(middle, other, place), GRID) for place in (guess, truth))
+        caption = "It was told of the middle tile and had to say where the other belongs (tiles are evened out in brightness, some without colour)."
+        columns = {"where it said": said, "where it lies": lies, "picture": batch.views[0]}
+        words = {"where it said": [PLACES[n] for n in guess.tolist()]}
+        return [Sheet("places", "Where does it belong?", caption, columns, words, {"where it said": guess == truth})]
+
     def keep(self) -> Kept:
         return Kept(self.encoder, {"head": self.head})
+
+
+def _pair(middle: View, other: View, place: Tensor) -> list[View]:
+    """Nine tiles of which two are there: the middle one, and the other at `place` (B,), 0 to 7 around it."""
+    tiles = []
+    for number in range(GRID * GRID - 1):
+        elsewhere = place != number
+        shown = {k: other[k].masked_fill(elsewhere.view(-1, *[1] * (other[k].ndim - 1)), math.nan) for k in other.parts}
+        tiles.append(other.with_parts(**shown))
+    return [*tiles[:MIDDLE], middle, *tiles[MIDDLE:]]

@@ -23,7 +23,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, ViewSpec, encode
 from ..losses import logged, mean, per_token
 from ..nets.heads import Linear
 
@@ -70,6 +70,17 @@ class Rotation(Method):
             "loss": mean(per_row, batch.total), "accuracy": logged(right),
             "baseline": per_row.new_tensor(math.log(TURNS)), "features": features[0].detach(),
         }  # fmt: skip
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        truth = torch.arange(len(batch), device=view.device) % TURNS
+        turned = self.modality.turn(view, truth)
+        guess = self.head(self.encoder(turned)).argmax(1)
+        words = [f"{90 * t}, said {90 * g}" for t, g in zip(truth.tolist(), guess.tolist(), strict=True)]
+        return [Sheet(
+            "turns", "Which way is up?", "Left: the picture as it was turned, by how many degrees, and what it said; right: turned back by what it said.",
+            {"turned": turned, "turned back": self.modality.turn(turned, -guess % TURNS)}, {"turned": words}, {"turned": guess == truth},
+        )]  # fmt: skip
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"head": self.head})

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, dist, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Sheet, ViewSpec, dist, encode
 from ..losses import full_precision, mean
 from ..nets.heads import Linear
 
@@ -69,6 +69,21 @@ class SameImage(Method):
             "loss": loss, "accuracy": right.detach(), "baseline": loss.new_tensor(math.log(2)),
             "features": features[0].detach(),
         }  # fmt: skip
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        tiles = self.modality.tiles(batch.views[0], GRID, batch.draw())
+        rows = torch.arange(len(batch), device=batch.index.device)
+        same = rows % 2 == 0
+        one, other = tiles[0], tiles[1].take(torch.where(same, rows, rows.roll(1)))
+        first, second = self.asked(self.encoder(one)), self.other(self.encoder(other))
+        said = (first * second).sum(1) / math.sqrt(first.shape[1]) + self.bias > 0
+        words = [
+            f"{'same' if s else 'other'}, said {'same' if g else 'other'}"
+            for s, g in zip(same.tolist(), said.tolist(), strict=True)
+        ]
+        about = "Two tiles: of the same picture, or of two? Under the second, what is true and what it said."
+        columns = {"one tile": one, "another": other}
+        return [Sheet("pairs", "Same picture or not?", about, columns, {"another": words}, {"another": said == same})]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"asked": self.asked, "other": self.other})

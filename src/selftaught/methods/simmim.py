@@ -14,12 +14,13 @@ Scaled to the budget: patches of 32 pixels are masked -> the encoder's own patch
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target, ViewSpec, dist
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, Target, ViewSpec, dist
 from ..losses import full_precision, logged, mean
 from ..nets.heads import Linear
 from ..views import random_tokens
@@ -75,6 +76,18 @@ class SimMIM(Method):
     @torch.no_grad()
     def count(self, batch: Batch) -> Tensor:
         return self._target(batch)[1].sum()
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        target, chosen, grid = self._target(batch)
+        read = self.encoder.trunk(self.encoder.tokenize(self.modality.corrupt(view, chosen, grid, batch.draw())))
+        filled = torch.where(chosen[..., None], self.head(read.patches).to(target.values.dtype), target.values)
+        saw = target.values.masked_fill(chosen[..., None], math.nan)
+        about = f"{self.ratio:.0%} of the patches were masked; the others are pasted in."
+        back = self.modality.untarget
+        return [
+            Sheet.repainted(back(saw, view, grid), back(filled, view, grid), back(target.values, view, grid), about)
+        ]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"head": self.head})

@@ -99,6 +99,9 @@ class SwAV(Method):
             "code_perplexity": _perplexity(assigned[0]), "codes": loss.new_tensor(self.prototypes),
         }  # fmt: skip
 
+    def nearness(self, batch: Batch) -> Tensor:
+        return self.codebook(self.projector(self.encoder(batch.views[0])))
+
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector, "prototypes": self.codebook})
 

@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Sheet, ViewSpec, encode
 from ..losses import full_precision, logged, mean, per_token
 from ..nets.blind import BlindGuess
 from ..nets.heads import Linear
@@ -75,6 +75,18 @@ class VAE(Method):
         return {
             "loss": mean(per_row, batch.total), "kl": logged(nats), "baseline": blind / 2, "features": features.detach(),
         }  # fmt: skip
+
+    def show(self, batch: Batch) -> list[Sheet]:
+        (view,) = batch.views
+        painted = self.modality.unpainted(self.painter(self.middle(self.encoder(view))))
+        drawn = self.modality.unpainted(
+            self.painter(batch.draw().normal("drawn", self.code).to(painted["pixels"].dtype))
+        )
+        dreams = Sheet(
+            "drawn", "Pictures that it makes up", "Painted from codes drawn at random; no example stands behind them.",
+            {"drawn": drawn}, headed=False,
+        )  # fmt: skip
+        return [Sheet.repainted(view, painted, view, "All that it paints from is a short code."), dreams]
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"middle": self.middle, "spread": self.spread, "painter": self.painter})

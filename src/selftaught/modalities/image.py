@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image as Pillow
 from torch import Tensor
 
@@ -43,7 +44,7 @@ class Image:
 
     name: ClassVar[str] = "image"
     offers: ClassVar[frozenset[str]] = frozenset(
-        {"augment", "local", "turn", "tiles", "colour", "pixels", "values", "target", "patches"}
+        {"augment", "local", "turn", "tiles", "colour", "pixels", "values", "target", "patches", "drawn"}
     )
     dtype: ClassVar[str] = "uint8"
     ragged: ClassVar[bool] = False
@@ -171,6 +172,12 @@ class Image:
         cut = views.tiles(view["pixels"], grid, draw, self.mean, self.std)
         return [View(self.name, parts={"pixels": tile}) for tile in cut]
 
+    def together(self, tiles: list[View], grid: int) -> View:
+        """One picture of grid^2 tiles in row order, a pixel apart; where a tile's pixels are NaN, nothing lies."""
+        held = [F.pad(tile["pixels"], (0, 1, 0, 1), value=math.nan) for tile in tiles]
+        lines = [torch.cat(held[n : n + grid], 3) for n in range(0, len(held), grid)]
+        return View(self.name, parts={"pixels": torch.cat(lines, 2)[..., :-1, :-1]})
+
     def grey(self, view: View) -> View:
         """The picture without its colours: every channel holds the luma."""
         pixels = views.as_float(view["pixels"])
@@ -178,8 +185,16 @@ class Image:
 
     def colours(self, view: View, grid: tuple[int, ...]) -> Tensor:
         """(B, N, 2) a and b of CIE Lab: of the mean colour of each cell of `grid`, in row order."""
-        cells = torch.nn.functional.adaptive_avg_pool2d(views.as_float(view["pixels"]), list(grid))  # type: ignore[arg-type]
+        cells = F.adaptive_avg_pool2d(views.as_float(view["pixels"]), list(grid))  # type: ignore[arg-type]
         return views.to_lab(cells.flatten(2).transpose(1, 2))[..., 1:]
+
+    def coloured(self, view: View, ab: Tensor, grid: tuple[int, ...]) -> View:
+        """The picture's own lightness under the colours `ab` (B, N, 2) of a grid, smooth between its cells."""
+        pixels = views.as_float(view["pixels"])
+        smooth = F.interpolate(ab.transpose(1, 2).unflatten(2, grid), pixels.shape[2:], mode="bilinear")
+        lightness = views.to_lab(pixels.movedim(1, -1))[..., :1]
+        rgb = views.from_lab(torch.cat([lightness, smooth.movedim(1, -1).to(lightness.dtype)], -1))
+        return view.with_parts(pixels=rgb.movedim(-1, 1))
 
     def painted(self, view: View) -> Tensor:
         """(B, C, H, W) the pixels as something to predict: normalised by mean and std."""
@@ -213,6 +228,12 @@ class Image:
         values = patches.permute(0, 2, 3, 4, 5, 1).reshape(rows, math.prod(grid), -1)
         valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         return Target("value", values, valid, width=values.shape[2])
+
+    def untarget(self, values: Tensor, view: View, grid: tuple[int, ...]) -> View:
+        """The picture of patches `values` (B, N, P), as `target` gives them for `view`."""
+        rows, channels, height, width = view["pixels"].shape
+        cells = values.view(rows, *grid, height // grid[0], width // grid[1], channels)
+        return self.unpainted(cells.permute(0, 5, 1, 3, 2, 4).reshape(rows, channels, height, width))
 
     def raw(self, view: View) -> Tensor:
         """(B, D) float32 in 0-1: the pixels themselves, averaged down to at most 32 x 32."""

@@ -51,7 +51,7 @@ class Series:
     """A stored row is (L, channels) float32.  Rows of more than 262,144 numbers keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "series"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "values", "target"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "values", "target", "drawn"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     dtype: ClassVar[str] = "float32"
@@ -205,6 +205,15 @@ class Series:
         values = x.transpose(1, 2).flatten(2)
         enough = flags.float().mean((1, 3)) >= 0.5
         return Target("value", values, enough, width=values.shape[2])
+
+    def untarget(self, values: Tensor, view: View, grid: tuple[int, ...] | None) -> View:
+        """The series of patches `values` (B, T, channels x patch), as `target` gives them for `view`; NaN behind a row's end."""
+        filled, seen = observed(view)
+        shift, scale = (filled.new_tensor(v)[:, None] for v in (self.mean, self.std))
+        mean, deviation = row_level((filled - shift) / scale, seen)
+        steps = values.unflatten(2, (self.channels, self.patch)).transpose(1, 2).flatten(2)[..., : filled.shape[2]]
+        restored = (steps * deviation + mean) * scale + shift
+        return view.with_parts(values=restored.masked_fill(~view["valid"][:, None], math.nan))
 
     def encoder(self, facts: Facts, needs: frozenset[str], name: str | None = None, **options) -> Encoder:
         """Convolutions where no tokens are needed, else a transformer, sized for the machine; or the encoder `name`."""

@@ -13,6 +13,8 @@ SAMPLE = 800
 QUERIES = 8
 NEIGHBOURS = 7
 THUMBNAIL = 48
+SHADES = 48
+"""Colours of a thumbnail: a page holds hundreds of them."""
 
 
 @dataclass
@@ -77,11 +79,12 @@ def thumbnail(view, row: int) -> str | None:
     """A data URI of an image or of a series' curves; None for text."""
     from ..train.pictures import row_picture
 
-    picture = row_picture(view, row, THUMBNAIL)
+    side = min(THUMBNAIL, max(view["pixels"].shape[2:])) if "pixels" in view.parts else THUMBNAIL
+    picture = row_picture(view, row, side)
     if picture is None:
         return None
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    picture.quantize(SHADES).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

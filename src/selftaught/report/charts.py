@@ -15,6 +15,17 @@ class Curve:
     name: str
     points: list[tuple[float, float]]
     band: list[tuple[float, float, float]] = field(default_factory=list)
+    bars: list[tuple[float, float, float]] = field(default_factory=list)
+    """Intervals (x, low, high) as upright strokes, where a band would hide the other curves."""
+    style: int | None = None
+    """Number of its colour (8 of them; then they come again, dashed); None: its place among the curves."""
+    standing: bool = False
+    """A level to compare with, not a course: thin, dotted, without marks."""
+
+    def classes(self, place: int) -> str:
+        """CSS classes of its colour and dashes."""
+        number = place if self.style is None else self.style
+        return f"c{number % 8}" + (" standing" if self.standing else " dashed" if number >= 8 else "")
 
 
 def curves(lines: list[Curve], *, x: str, y: str, log_x: bool = False, ticks: dict[float, str] | None = None) -> str:
@@ -24,9 +35,7 @@ def curves(lines: list[Curve], *, x: str, y: str, log_x: bool = False, ticks: di
         return ""
     position = (lambda v: math.log(max(v, 1e-12))) if log_x else float
     xs = [position(p[0]) for line in lines for p in line.points]
-    ys = [v for line in lines for p in line.points for v in p[1:]] + [
-        v for line in lines for b in line.band for v in b[1:]
-    ]
+    ys = [v for line in lines for p in (*line.points, *line.band, *line.bars) for v in p[1:]]
     to_x, to_y = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT), _scale(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
     parts = [_axes(min(ys), max(ys), to_y, x, y)]
     marks = ticks or {
@@ -40,22 +49,30 @@ def curves(lines: list[Curve], *, x: str, y: str, log_x: bool = False, ticks: di
             f'<text class="tick" x="{to_x(position(value)):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{html.escape(text)}</text>'
         )
     for number, line in enumerate(lines):
+        look = line.classes(number)
         if line.band:
             up = [f"{to_x(position(b[0])):.1f},{to_y(b[2]):.1f}" for b in line.band]
             down = [f"{to_x(position(b[0])):.1f},{to_y(b[1]):.1f}" for b in reversed(line.band)]
-            parts.append(f'<polygon class="band c{number % 8}" points="{" ".join(up + down)}"/>')
+            parts.append(f'<polygon class="band {look}" points="{" ".join(up + down)}"/>')
+        for a, low, high in line.bars:
+            at = f'x1="{to_x(position(a)):.1f}" x2="{to_x(position(a)):.1f}" y1="{to_y(low):.1f}" y2="{to_y(high):.1f}"'
+            parts.append(f'<line class="bar {look}" {at}/>')
         path = " ".join(f"{to_x(position(a)):.1f},{to_y(b):.1f}" for a, b in line.points)
-        parts.append(f'<polyline class="line c{number % 8}" points="{path}"/>')
-        if len(line.points) <= 12:
+        parts.append(f'<polyline class="line {look}" points="{path}"/>')
+        if len(line.points) <= 12 and not line.standing:
             for a, b in line.points:
-                dot = f'<circle class="dot c{number % 8}" cx="{to_x(position(a)):.1f}" cy="{to_y(b):.1f}" r="3.5">'
+                dot = f'<circle class="dot {look}" cx="{to_x(position(a)):.1f}" cy="{to_y(b):.1f}" r="3.5">'
                 parts.append(f"{dot}<title>{html.escape(line.name)}: {b:.3f} at {a:g}</title></circle>")
-    legend = "".join(f'<span class="key c{n % 8}">{html.escape(line.name)}</span>' for n, line in enumerate(lines))
+    legend = "".join(
+        f'<span class="key {line.classes(n)}">{html.escape(line.name)}</span>' for n, line in enumerate(lines)
+    )
     return f'<figure><div class="scroll"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(y)} against {html.escape(x)}">{"".join(parts)}</svg></div><figcaption>{legend}</figcaption></figure>'
 
 
-def intervals(rows: list[tuple[str, float, float, float]], *, zero: bool = False) -> str:
-    """Horizontal intervals (name, mean, low, high), one a line; `zero` draws the line of no difference."""
+def intervals(
+    rows: list[tuple[str, float, float, float]], *, zero: bool = False, styles: dict[str, int] | None = None
+) -> str:
+    """Horizontal intervals (name, mean, low, high), one a line; `zero` draws the line of no difference; `styles`: a name's colour."""
     if not rows:
         return ""
     low, high = min(r[2] for r in rows), max(r[3] for r in rows)
@@ -69,12 +86,13 @@ def intervals(rows: list[tuple[str, float, float, float]], *, zero: bool = False
         parts.append(f'<line class="zero" x1="{to_x(0):.1f}" x2="{to_x(0):.1f}" y1="{TOP}" y2="{height - 22}"/>')
     for number, (name, mean, a, b) in enumerate(rows):
         y = TOP + step * number + step / 2
+        colour = (styles or {}).get(name, number) % 8
         parts.append(f'<text class="name" x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{html.escape(name)}</text>')
         parts.append(
-            f'<line class="whisker c{number % 8}" x1="{to_x(a):.1f}" x2="{to_x(b):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<line class="whisker c{colour}" x1="{to_x(a):.1f}" x2="{to_x(b):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(
-            f'<circle class="dot c{number % 8}" cx="{to_x(mean):.1f}" cy="{y:.1f}" r="4.5"><title>{mean:.3f} [{a:.3f}, {b:.3f}]</title></circle>'
+            f'<circle class="dot c{colour}" cx="{to_x(mean):.1f}" cy="{y:.1f}" r="4.5"><title>{mean:.3f} [{a:.3f}, {b:.3f}]</title></circle>'
         )
         parts.append(
             f'<text class="tick" x="{WIDTH - 52}" y="{y + 4:.1f}">{mean:+.3f}</text>'

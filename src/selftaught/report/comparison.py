@@ -2,6 +2,7 @@
 
 import html
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..train.run import write_text
@@ -16,37 +17,74 @@ def comparison(result: dict[str, Any], out: str | Path, *, title: str = "Which p
     verdict = (
         f'<div class="verdict {kind}"><b>{html.escape(advice["method"])}</b>{html.escape(advice["sentence"])}</div>'
     )
-    body = verdict + _against_time(result) + _scores(result) + _failed(result)
+    styles = {name: number for number, name in enumerate(dict.fromkeys(c["arm"] for c in result["choice"]))}
+    body = verdict + _against_time(result, styles) + _table(result) + _scores(result, styles) + _failed(result)
     write_text(Path(out), document(title, body))
     return Path(out)
 
 
-def _against_time(result: dict[str, Any]) -> str:
-    lines: dict[str, list[tuple[float, float, float, float]]] = {}
-    for c in result["choice"]:
-        if "mean" in c and c["budget"]:
-            lines.setdefault(c["arm"], []).append((c["seconds"], c["mean"], c["low"], c["high"]))
-    drawn = [Curve(name, [p[:2] for p in sorted(points)]) for name, points in lines.items()]
-    longest = max((p[0] for points in lines.values() for p in points), default=1.0)
-    for c in result["choice"]:
-        if "mean" in c and not c["budget"]:
-            drawn.append(Curve(c["arm"], [(0.0, c["mean"]), (longest, c["mean"])]))
-    chart = curves(drawn, x="seconds of pretraining", y=f"{result['metric']}, few labels")
-    note = f"<p class='soft'>Probes of {result['chosen_with']} labelled rows, each guessed by a read-out that had not seen it. What chose is not what is reported below.</p>"
+def _against_time(result: dict[str, Any], styles: dict[str, int]) -> str:
+    """A line through each method's budgets (the mean of its seeds), a mark and an interval for each trial."""
+    trials = [c for c in result["choice"] if "mean" in c]
+    longest = max((c["seconds"] for c in trials), default=0.0)
+    unit, second = ("minutes", 1 / 60) if longest >= 120 else ("seconds", 1.0)
+    drawn = []
+    for name in dict.fromkeys(c["arm"] for c in trials):
+        own = [c for c in trials if c["arm"] == name]
+        if own[0]["budget"]:
+            budgets = [[c for c in own if c["budget"] == b] for b in sorted({c["budget"] for c in own})]
+            points = [(second * fmean(c["seconds"] for c in same), fmean(c["mean"] for c in same)) for same in budgets]
+            bars = [(second * c["seconds"], c["low"], c["high"]) for c in own]
+            drawn.append(Curve(name, points, bars=bars, style=styles[name]))
+        else:
+            level = [(0.0, own[0]["mean"]), (second * longest, own[0]["mean"])]
+            drawn.append(Curve(f"{name} (not trained here)", level, style=styles[name], standing=True))
+    chart = curves(drawn, x=f"{unit} of pretraining", y=f"{result['metric']}, few labels")
+    note = (
+        f"<p class='soft'>Probes of {result['chosen_with']} labelled rows, each guessed by a read-out that had not seen it; upright strokes are 95 % "
+        "intervals. What chose is not what is reported below.</p>"
+    )
     return section("Quality against time", chart + note)
 
 
-def _scores(result: dict[str, Any]) -> str:
+def _budget(value: Any) -> str:
+    return {"all": "all labels", 0: "no labels", 1: "1 label a class"}.get(value, f"{value} labels a class")
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Every arm: its time, the score that chose, and the test rows' scores, each with its interval."""
+    trials = [c for c in result["choice"] if "mean" in c]
+    last = {c["arm"]: c for c in sorted(trials, key=lambda c: (c["budget"], -c["seed"]))}  # the first seed's longest
+    kinds = list(dict.fromkeys((r["probe"], r["labels_per_class"]) for r in result["rows"]))
+    tested = {(r["features"], r["probe"], r["labels_per_class"]): r for r in result["rows"]}
+    heads = ["", "trained for", "few labels (chose)", *(f"{probe}, {_budget(budget)}" for probe, budget in kinds)]
+    lines = []
+    for name, trial in sorted(last.items(), key=lambda item: -item[1]["mean"]):
+        found = [tested.get((name, *kind)) for kind in kinds]
+        cells = [
+            f"{trial['seconds']:.0f} s" if trial["budget"] else "-",
+            _with_interval(trial),
+            *map(_with_interval, found),
+        ]
+        lines.append(f"<tr><td>{html.escape(name)}</td>{''.join(f'<td class=n>{c}</td>' for c in cells)}</tr>")
+    top = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    note = "<p class='soft'>Means with 95 % intervals. Methods that did not come to the end were not tested.</p>"
+    return section("All scores", f"<div class='scroll'><table><tr>{top}</tr>{''.join(lines)}</table></div>{note}")
+
+
+def _with_interval(row: dict[str, Any] | None) -> str:
+    return "" if row is None else f"{row['mean']:.3f} <span class='soft'>[{row['low']:.3f}, {row['high']:.3f}]</span>"
+
+
+def _scores(result: dict[str, Any], styles: dict[str, int]) -> str:
     groups: dict[str, list[tuple[str, float, float, float]]] = {}
     for row in result["rows"]:
-        labels = {"all": "all labels", 0: "no labels"}.get(
-            row["labels_per_class"], f"{row['labels_per_class']} labels a class"
-        )
-        groups.setdefault(f"{row['probe']}, {labels}", []).append(
+        groups.setdefault(f"{row['probe']}, {_budget(row['labels_per_class'])}", []).append(
             (row["features"], row["mean"], row["low"], row["high"])
         )
     charts = "".join(
-        f"<h3>{html.escape(name)}</h3>{intervals(sorted(rows, key=lambda r: -r[1]))}" for name, rows in groups.items()
+        f"<h3>{html.escape(name)}</h3>{intervals(sorted(rows, key=lambda r: -r[1]), styles=styles)}"
+        for name, rows in groups.items()
     )
     return section(f"On {result['test_rows']} test rows", charts)
 

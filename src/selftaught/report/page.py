@@ -12,6 +12,7 @@ from .. import __version__
 from ..train import Run
 from .atlas import Atlas
 from .charts import Curve, curves, intervals
+from .pictures import gallery
 
 ANSWERS = {"helped": "helped", "hurt": "hurt", "cannot tell": "open"}
 
@@ -33,7 +34,8 @@ def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
     """The whole page as text."""
     config = run.config()
     sections = [
-        _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _robustness(evaluation), _training(run), _views(run),
+        _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _robustness(evaluation),
+        section("What it learned, in pictures", gallery(run)), _training(run), _views(run),
         _map(atlas), _neighbours(atlas), _leakage(evaluation), _about(run, config),
     ]  # fmt: skip
     return document(f"{config.get('method')} on {Path(str(config.get('data'))).name}", "".join(sections))

@@ -8,6 +8,7 @@ from typing import Any
 from ..core import ClosedForm, dist
 from ..core.errors import ModelError, RequestError
 from . import checkpoint
+from .album import Album
 from .job import Job, keep
 
 
@@ -54,9 +55,10 @@ def fit_closed_form(job: Job) -> dict[str, Any]:
             job.listener.say(f"stopped at {fraction:.0%}, saved. Go on with --resume {job.run.folder}.")
             return _result(job, None, done, time.perf_counter() - began, resumed_from, finished=False)
     kept = method.finish()
-    return keep(
-        job, kept, _result(job, kept.encoder.kind, done, time.perf_counter() - began, resumed_from, finished=True)
-    )
+    result = _result(job, kept.encoder.kind, done, time.perf_counter() - began, resumed_from, finished=True)
+    keep(job, kept, result)
+    Album(job).at("end", done, kept.encoder)
+    return result
 
 
 def _result(

@@ -12,6 +12,7 @@ import torch
 from ..core import Duration, Method, Recipe, dist, module
 from ..data import Loader
 from . import checkpoint, loop, observe, optimizers, pictures, starts
+from .album import Album
 from .calibrate import step_seconds
 from .guard import guard
 from .heap import keep_freed_memory
@@ -134,14 +135,20 @@ def run_loop(job: Job, training: loop.Training, accelerator) -> tuple[bool, floa
         accelerator.init_trackers("selftaught", config={"method": job.settings.method, "seed": job.settings.seed})
         tracker = lambda row, step: accelerator.log(row, step=step)  # noqa: E731
     observers: list[observe.Observer] = [observe.Metrics(job.run, tracker)]
+    form_anew = refresher(job, training.method, training.recipe.batch, training.horizon, autocast_of(accelerator))
+    album = Album(job)
+
+    def before(step: int) -> None:
+        form_anew(step)
+        album.before(step, training)
+
     with loader(job, training.recipe, training.specs, training.step) as batches:
         if dist.rank() == 0 and training.step == 0:
             pictures.save_views(job.run.folder / "views.png", job.data, training.specs, job.settings.seed, job.device)
         finished = training.step >= training.horizon or loop.train(
             training, batches, accelerator=accelerator, run=job.run, observers=observers, alarms=observe.alarms(),
             say=job.tell, draw=job.listener.moment, stop=job.stop, save_every=job.save_every,
-            wait=lambda: batches.wait,
-            refresh=refresher(job, training.method, training.recipe.batch, training.horizon, autocast_of(accelerator)),
+            wait=lambda: batches.wait, refresh=before,
         )  # fmt: skip
         if job.track:
             accelerator.end_training()
@@ -187,4 +194,6 @@ def conclude(
     kept = job.method.keep()
     if starts.continues(job) and dist.rank() == 0:
         result["guard"] = guard(job, kept.encoder)
-    return keep(job, kept, result)
+    keep(job, kept, result)
+    Album(job).at("end", training.step, encoder, job.method)
+    return result

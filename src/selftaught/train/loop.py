@@ -84,7 +84,7 @@ def train(
     """Trains to the horizon; False where `stop()` asked it to leave early (state is saved either way).
 
     batches: (step, index, raw views) from the training's step on; save_every: steps, or None for once a minute; wait: share of
-    time the loader kept us waiting; refresh(step): called before each step.
+    time the loader kept us waiting; refresh(step): called before each step; it may change the method's buffers, and looks on otherwise.
     """
     stepper = _Stepper(training, accelerator, say)
     every = max(1, training.horizon // 400)  # moments that are written down; those with features are ten times rarer

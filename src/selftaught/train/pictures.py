@@ -11,6 +11,8 @@ from .step import make_batch
 
 CELL = 72
 ROWS = 8
+NOTHING = 0.5
+"""The grey of a pixel that is NaN."""
 
 
 def save_views(path: Path, data, specs: list[ViewSpec], seed: int, device: torch.device) -> None:
@@ -42,18 +44,21 @@ def _cells(view) -> np.ndarray:
     return np.stack(cells)
 
 
-def row_picture(view, row: int, side: int):
-    """One row of a view as a Pillow image of at most `side` pixels: an image itself, a series' curves, None for text."""
+def row_picture(view, row: int, side: int, limits: Tensor | None = None):
+    """One row of a view as a Pillow image of at most `side` pixels: an image itself, a series' curves, None for text.
+
+    NaN is grey, or a gap in a curve; limits (C, 2): lowest and highest value of each curve's scale, its own where there are none.
+    """
     if "pixels" in view.parts:
         return _picture(view["pixels"][row].cpu(), side)
-    return _curves(view["values"][row].cpu(), side) if "values" in view.parts else None
+    return _curves(view["values"][row].cpu().float(), side, limits) if "values" in view.parts else None
 
 
 def _picture(pixels: Tensor, side: int):
     from PIL import Image
 
     if pixels.dtype != torch.uint8:
-        pixels = (pixels.clamp(0, 1) * 255).round().byte()
+        pixels = (pixels.nan_to_num(NOTHING).clamp(0, 1) * 255).round().byte()
     channels = pixels[:3] if pixels.shape[0] >= 3 else pixels[:1].expand(3, -1, -1)
     picture = Image.fromarray(channels.permute(1, 2, 0).contiguous().numpy())
     scale = side / max(picture.size)
@@ -64,17 +69,18 @@ def _picture(pixels: Tensor, side: int):
 COLOURS = ((31, 119, 180), (214, 96, 32), (44, 140, 44), (130, 80, 160))
 
 
-def _curves(values: Tensor, side: int):
+def _curves(values: Tensor, side: int, limits: Tensor | None = None):
     from PIL import Image, ImageDraw
 
     cell = Image.new("RGB", (side, side), (255, 255, 255))
     pen = ImageDraw.Draw(cell)
-    for colour, channel in zip(COLOURS, values.numpy(), strict=False):
+    for number, (colour, channel) in enumerate(zip(COLOURS, values.numpy(), strict=False)):
         seen = np.flatnonzero(np.isfinite(channel))
         if len(seen) < 2:
             continue
-        low, high = channel[seen].min(), channel[seen].max()
-        x = 1 + seen / max(1, len(channel) - 1) * (side - 3)
-        y = side - 2 - (channel[seen] - low) / max(1e-9, high - low) * (side - 4)
-        pen.line(list(zip(x.tolist(), y.tolist(), strict=True)), fill=colour)
+        low, high = limits[number].tolist() if limits is not None else (channel[seen].min(), channel[seen].max())
+        x = 1 + np.arange(len(channel)) / max(1, len(channel) - 1) * (side - 3)
+        y = side - 2 - (channel - low) / max(1e-9, high - low) * (side - 4)
+        for run in np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1):
+            pen.line(list(zip(x[run].tolist(), y[run].tolist(), strict=True)), fill=colour)
     return cell

@@ -55,7 +55,7 @@ class Run:
     def _clear(self) -> None:
         import shutil
 
-        for name in ("checkpoints", "encoder", "start"):
+        for name in ("checkpoints", "encoder", "start", "pictures"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (
             "config.toml",
@@ -81,6 +81,10 @@ class Run:
     @property
     def encoder(self) -> Path:
         return self.folder / "encoder"
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder / "pictures"
 
     @property
     def metrics_file(self) -> Path:

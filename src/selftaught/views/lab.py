@@ -25,6 +25,15 @@ def to_lab(rgb: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
+def from_lab(lab: Tensor) -> Tensor:
+    """(..., 3) L, a, b -> (..., 3) sRGB, cut off to 0-1 where no screen can show the colour."""
+    y = (lab[..., 0] + 16) / 116
+    f = torch.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], -1)
+    xyz = torch.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * f.new_tensor(WHITE)
+    linear = (xyz @ torch.linalg.inv(f.new_tensor(TO_XYZ).double()).to(f.dtype).T).clamp(0, 1)
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
+
+
 def bins(levels: int = 33) -> Tensor:
     """(Q, 2) float32: centres of the bins of a and b, `STEP` wide, that some sRGB colour on a grid of `levels`^3 falls into."""
     axis = torch.linspace(0, 1, levels, dtype=torch.float64)
