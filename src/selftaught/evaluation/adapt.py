@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from .. import nets, tasks
-from ..core import Kept, RequestError
+from ..core import Encoder, Kept, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
 from ..train.semi import Companion
 from . import leakage, pseudo
-from .fitting import MODES, Mode, fit, score, with_few
+from .fitting import MODES, Fitted, Mode, fit, score, with_few
 from .opening import held_out, open_dataset, open_encoders
-from .protocol import prepare
+from .protocol import Problem, prepare
 
 LABELS = "labels.json"
 
@@ -91,27 +91,14 @@ def finetune(
     given, problem = problem, with_few(problem, labels_per_class, seed)
     settings: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "listener": listener}
     more: dict[str, Any] = {}
-    if method is not None and unlabelled is None:
-        raise RequestError("--method needs rows without labels to learn from.", "Name them with --unlabelled.")
-    if unlabelled is None:
-        fitted = fit(problem, encoders[0], mode, plan, **settings)
-    else:
+    if unlabelled is not None:
         extra = open_dataset(unlabelled, data.modality, listener, column=column, max_bad=max_bad)
-        if method is None:
-            pseudo.check(problem)
-        rows = pseudo.gather(given, problem, data, extra)
-        if method is None:
-            how = pseudo.Settings(rounds, confidence)
-            fitted, more["pseudo"] = pseudo.self_train(problem, rows, encoders[0], mode, plan, how, **settings)
-        else:
-            beside = Companion(rows.data, method, weight=weight, batch=(plan or Plan()).batch, seed=seed)
-            fitted = fit(problem, encoders[0], mode, plan, companion=beside, **settings)
-            more["semi"] = {
-                "method": beside.name,
-                "weight": weight,
-                "unlabelled": len(rows.truth),
-                "copies_left_out": rows.copies,
-            }
+        way = _Unlabelled(extra, rounds, confidence, method, weight)
+        fitted, more = way.fit(given, problem, data, encoders[0], mode, plan, settings)
+    elif method is not None:
+        raise RequestError("--method needs rows without labels to learn from.", "Name them with --unlabelled.")
+    else:
+        fitted = fit(problem, encoders[0], mode, plan, **settings)
     sure, result = score(problem, fitted, where)
     about = {"task": tasks.name_of(sure.task), "metric": sure.task.metric, "mode": mode, "epochs": fitted.epochs}
     found = Finetuned(
@@ -121,3 +108,33 @@ def finetune(
         found.result["model"] = str(out)
         found.save(out)
     return found
+
+
+@dataclass(frozen=True)
+class _Unlabelled:
+    """Rows without labels, and what they are for: pseudo-labels in rounds, or the loss of a method."""
+
+    data: Any
+    rounds: int
+    confidence: float
+    method: str | None
+    weight: float
+
+    def fit(self, given: Problem, problem: Problem, data, encoder: Encoder, mode: Mode, plan: Plan | None, settings: dict) -> tuple[Fitted, dict[str, Any]]:  # fmt: skip
+        """The model, and what the result says of these rows; `given` is the problem before labels were withheld."""
+        if self.method is None:
+            pseudo.check(problem)
+        rows = pseudo.gather(given, problem, data, self.data)
+        if self.method is None:
+            how = pseudo.Settings(self.rounds, self.confidence)
+            fitted, said = pseudo.self_train(problem, rows, encoder, mode, plan, how, **settings)
+            return fitted, {"pseudo": said}
+        batch, seed = (plan or Plan()).batch, settings["seed"]
+        beside = Companion(rows.data, self.method, weight=self.weight, batch=batch, seed=seed)
+        said = {
+            "method": beside.name,
+            "weight": self.weight,
+            "unlabelled": len(rows.truth),
+            "copies_left_out": rows.copies,
+        }
+        return fit(problem, encoder, mode, plan, companion=beside, **settings), {"semi": said}
