@@ -47,6 +47,10 @@ STANDING = ("raw", "untrained")
 """Arms that need no pretraining."""
 
 
+GRADIENT = ("encoder", "encoder_options", "recipe")
+"""Settings that a closed form has no use for, and refuses."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """A method with its options; `name` is how it was written."""
@@ -244,9 +248,10 @@ class Contest:
         if (place / "config.toml").exists():
             return train.resume(place, data=self.data, listener=self.listener)
         words = {"steps": int(budget)} if self.unit == "steps" else {"minutes": budget}
+        apart = GRADIENT if kinds.find(arm.method).closed_form else ()
         return train.pretrain(
             self.data, method=arm.method, options=arm.options, seed=seed, out=place, overwrite=place.exists(),
-            listener=self.listener, **words, **self.settings,
+            listener=self.listener, **words, **{k: v for k, v in self.settings.items() if k not in apart},
         )  # fmt: skip
 
     def _scored(self, features: np.ndarray) -> dict[str, Any]:

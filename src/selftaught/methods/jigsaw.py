@@ -44,6 +44,12 @@ class Jigsaw(Method):
     norm: Literal["batch", "layer", "none"] = "none"
     """Normalisation inside the classifier."""
 
+    colour: Literal["drop", "project", "jitter", "keep"] = "drop"
+    """How the colour fringes of a lens, which tell a place, are hidden: one channel drawn for each tile; no green-magenta; channels shifted at
+    random and some rows grey (weaker); not at all."""
+    reveal: tuple[Literal["border", "brightness", "blocks"], ...] = ()
+    """Shortcuts that are left open: tiles without a gap, slow changes of brightness, JPEG's grid and the lens's softness."""
+
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
         return Recipe(
@@ -67,7 +73,7 @@ class Jigsaw(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
         draw = batch.draw()
-        features = encode(self.encoder, self.modality.tiles(view, GRID, draw))
+        features = encode(self.encoder, self.modality.tiles(view, GRID, draw, colour=self.colour, reveal=self.reveal))
         parts = self.narrow(torch.cat(features)).unflatten(0, (GRID * GRID, -1)).transpose(0, 1)  # (B, 9, part)
         wanted = draw.integers("order", self.orders)
         order = self.get_buffer("order")[wanted]

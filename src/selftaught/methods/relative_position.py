@@ -41,6 +41,12 @@ class RelativePosition(Method):
     norm: Literal["batch", "layer", "none"] = "none"
     """Normalisation inside the classifier."""
 
+    colour: Literal["drop", "project", "jitter", "keep"] = "drop"
+    """How the colour fringes of a lens, which tell a place, are hidden: one channel drawn for each tile; no green-magenta; channels shifted at
+    random and some rows grey (weaker); not at all."""
+    reveal: tuple[Literal["border", "brightness", "blocks"], ...] = ()
+    """Shortcuts that are left open: tiles without a gap, slow changes of brightness, JPEG's grid and the lens's softness."""
+
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
         return Recipe(
@@ -59,7 +65,9 @@ class RelativePosition(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
-        features = encode(self.encoder, self.modality.tiles(view, GRID, batch.draw()))
+        features = encode(
+            self.encoder, self.modality.tiles(view, GRID, batch.draw(), colour=self.colour, reveal=self.reveal)
+        )
         others = [f for n, f in enumerate(features) if n != MIDDLE]
         logits = self.head(torch.cat([torch.cat([features[MIDDLE], f], 1) for f in others]))
         wanted = torch.arange(len(others), device=logits.device).repeat_interleave(len(batch))
