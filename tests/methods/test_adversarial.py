@@ -19,6 +19,7 @@ from selftaught.nets.adversary import frozen
 from .small import batch_of, convolutional, made, pictures
 from .test_painting import Paintable
 
+DRIFT = 0.2
 SIDES = ("encoder", "discriminator")
 
 
@@ -28,7 +29,7 @@ def ready(method, rows=6):
 
 
 def bigan(representation="encoder", **options):
-    return ready(BiGAN(representation=representation, code=4, width=16, hidden=12, **options))
+    return ready(BiGAN(representation=representation, code=4, width=16, hidden=12, drift=DRIFT, **options))
 
 
 def sides(method) -> tuple[dict, dict]:
@@ -87,7 +88,8 @@ def test_bigan_is_the_sum_of_both_players_losses(representation):
     out = method(batch)
     assert float(out["critic"]) == pytest.approx(critic, abs=1e-9)
     assert float(out["players"]) == pytest.approx(players, abs=1e-9)
-    assert out["loss"].item() == pytest.approx(critic + players, abs=1e-9)
+    drift = np.mean([r * r + p * p for r, p in zip(real, painted, strict=True)])
+    assert out["loss"].item() == pytest.approx(critic + DRIFT * drift + players, abs=1e-9)
 
 
 @pytest.mark.parametrize("representation", SIDES)
@@ -97,7 +99,7 @@ def test_each_player_of_bigan_gets_the_gradient_of_its_own_loss_alone(representa
     assert len(critic) > 5
     assert len(others) > 5
     real, painted = scores(method, batch)
-    own = (nn.functional.softplus(-real) + nn.functional.softplus(painted)).mean()
+    own = (nn.functional.softplus(-real) + nn.functional.softplus(painted) + DRIFT * (real**2 + painted**2)).mean()
     theirs = (nn.functional.softplus(real) + nn.functional.softplus(-painted)).mean()
     wanted = dict(zip(critic, torch.autograd.grad(own, critic.values(), retain_graph=True), strict=True))
     wanted |= dict(zip(others, torch.autograd.grad(theirs, others.values()), strict=True))
@@ -116,6 +118,13 @@ def test_a_small_step_of_one_player_lowers_its_own_loss(representation, player):
         for p in sides(method)[player == "players"].values():
             p.sub_(1e-3 * p.grad)
     assert method(batch)[player] < before[player]
+
+
+def test_codes_have_no_length_that_would_give_them_away():
+    method, batch = bigan()
+    codes = method._pairs(batch)[1][:6]
+    torch.testing.assert_close(codes.mean(0), torch.zeros(4).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(codes.std(0, correction=0), torch.ones(4).double(), rtol=0, atol=1e-2)
 
 
 def test_the_discriminator_steps_at_its_own_pace():
@@ -141,7 +150,7 @@ def test_noise_on_pictures_fades_and_never_reaches_the_encoder():
     assert torch.equal(seen[0][1], seen[1][1])
 
 
-@pytest.mark.parametrize("options", [{"code": 0}, {"pace": 0.0}, {"noise": -1.0}])
+@pytest.mark.parametrize("options", [{"code": 0}, {"pace": 0.0}, {"noise": -1.0}, {"drift": -1.0}])
 def test_bigan_refuses_what_is_no_game(options):
     with pytest.raises(RequestError, match=next(iter(options))):
         ready(BiGAN(**options))

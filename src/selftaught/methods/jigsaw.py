@@ -4,7 +4,8 @@ Paper: Noroozi & Favaro, "Unsupervised Learning of Visual Representations by Sol
 
 When it works: photographs of things with parts in a usual order, upright; the whole arrangement says more than one pair (relative-position).
 When it fails: textures, top views, microscopy; pictures so small that a tile shows nothing (under about 32 pixels).  The task is solved by features of
-the middle of the network: probe every layer (`selftaught evaluate --layer all`).
+the middle of the network: probe every layer (`selftaught evaluate --layer all`).  With
+`colour` drop, the default, the encoder sees no colours in training: where colour is the class, take jitter.
 What to watch: `accuracy`, of `orders` answers.  High within a few steps is a shortcut, not understanding.
 
 Cost: nine tiles a row: less than one whole picture.  Rows do not meet in the loss: micro-batches add up where nothing is normalised over the batch.

@@ -4,7 +4,8 @@ Paper: Doersch, Gupta & Efros, "Unsupervised Visual Representation Learning by C
 
 When it works: photographs of things with parts in a usual order (a face, a car), upright.
 When it fails: textures, top views, microscopy: no part has a place; pictures so small that a tile shows nothing (under about 32 pixels).  The task is
-solved by features of the middle of the network: probe every layer (`selftaught evaluate --layer all`).
+solved by features of the middle of the network: probe every layer (`selftaught evaluate --layer all`).  With
+`colour` drop, the default, the encoder sees no colours in training: where colour is the class, take jitter.
 What to watch: `accuracy`, of eight answers.  High within a few steps is a shortcut, not understanding.
 
 Cost: nine tiles of about a quarter of a cell-free third each: less than one whole picture a row.  Rows do not meet in the loss: micro-batches add up where nothing is
