@@ -19,6 +19,7 @@ from .cases import Case, cases
 def distributed() -> list[Case]:
     """All cases, and options under which more could go wrong between processes."""
     more = [("swav", "image", "resting", 0.9), ("simclr", "image", "copies", 3)]
+    more += [("bigan", "image", "representation", "discriminator"), ("inpainting", "image", "adversarial", 0.1)]
     more += [(method, modality, "norm", "layer") for method in ("simclr", "byol") for modality in ("text", "series")]
     return [*cases(), *(Case(method, modality, ((option, value),)) for method, modality, option, value in more)]
 

@@ -58,12 +58,16 @@ def test_gradient_reaches_every_parameter(case):
         assert p.grad is None or name in UNUSED or p.grad.abs().max() > 0, name
 
 
+GAMES = ("bigan",)
+"""Methods of players whose losses are at odds: their sum need not fall (tests/methods/test_adversarial.py moves one player at a time)."""
+
+
 @every_case
 def test_a_small_step_lowers_the_loss_and_three_stay_finite(case):
     method, batch = case.make()
     before = descend(method, batch, 1e-3)
     method.after_step(0.5, {})
-    assert method(batch)["loss"] < before
+    assert case.method in GAMES or method(batch)["loss"] < before
     for _ in range(3):
         assert descend(method, batch, 1e-2).isfinite()
         method.after_step(0.6, {})

@@ -24,8 +24,8 @@ class Tiled(Pictures):
     def plain(self, facts):
         return lambda view, draw: view
 
-    def tiles(self, view, grid, draw):
-        cut = views.tiles(view["pixels"], grid, draw, (0.5,) * 3, (0.25,) * 3)
+    def tiles(self, view, grid, draw, **shortcuts):
+        cut = views.tiles(view["pixels"], grid, draw, (0.5,) * 3, (0.25,) * 3, **shortcuts)
         return [View("image", parts={"pixels": tile}) for tile in cut]
 
 
@@ -41,15 +41,15 @@ def softmax(x):
     return e / e.sum()
 
 
-def features(method, batch, grid):
-    tiles = Tiled().tiles(batch.views[0], grid, batch.draw())
+def features(method, batch, grid, **shortcuts):
+    tiles = Tiled().tiles(batch.views[0], grid, batch.draw(), **shortcuts)
     with torch.no_grad():
         return [method.encoder(t) for t in tiles]
 
 
 def test_relative_position_is_cross_entropy_over_the_eight_neighbours():
-    method, batch = ready(RelativePosition(hidden=12))
-    found, total, right = features(method, batch, 3), 0.0, 0
+    method, batch = ready(RelativePosition(hidden=12, colour="project", reveal=("border",)))
+    found, total, right = features(method, batch, 3, colour="project", reveal=("border",)), 0.0, 0
     neighbours = [0, 1, 2, 3, 5, 6, 7, 8]
     with torch.no_grad():
         for row, (answer, tile) in itertools.product(range(5), enumerate(neighbours)):
@@ -89,7 +89,7 @@ def test_orders_of_the_jigsaw_are_permutations_far_from_one_another():
 
 def test_same_image_asks_every_pair_of_the_batch_with_as_many_yes_as_no():
     method, batch = ready(SameImage(width=6))
-    found, total, right = features(method, batch, 2), 0.0, 0.0
+    found, total, right = features(method, batch, 2, colour="jitter"), 0.0, 0.0
     with torch.no_grad():
         asked, other = ([head(f).numpy() for f in found] for head in (method.asked, method.other))
     for tile in range(4):

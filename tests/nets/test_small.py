@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from selftaught import nets
 from selftaught.core import View
+from selftaught.nets.small import WHITENING
 
 
 def test_sizes_of_the_stages_and_the_output():
@@ -55,3 +57,32 @@ def test_filters_beyond_the_patch_stay_random():
     net.start_from(View("image", parts={"pixels": torch.rand(50, 1, 8, 8)}))
     assert torch.equal(net.conv.weight[8:], before[8:])
     assert not torch.equal(net.conv.weight[:8], before[:8])
+
+
+def test_filters_may_start_as_whitened_patches_of_the_sample():
+    torch.manual_seed(0)
+    net = nets.build("resnet-small", stem=24, mean=(0.5,), std=(0.25,), start="atoms")
+    mix = torch.randn(48, 48) / 7
+    pixels = (torch.randn(3000, 48) @ mix * 0.1 + 0.5).clamp(0, 1).view(3000, 3, 4, 4)
+    net.start_from(View("image", parts={"pixels": pixels}))
+    patches = ((pixels.double() - 0.5) / 0.25).flatten(1)
+    patches = patches - patches.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(patches.numpy().T, bias=True))
+    white = patches.numpy() @ vectors / np.sqrt(values + WHITENING * values[-1])
+    answers = patches.numpy() @ net.conv.weight.detach().double().flatten(1).numpy().T
+    lengths = np.linalg.norm(white, axis=1)
+    cosines = answers / lengths[:, None]
+    own = cosines.argmax(0)
+    np.testing.assert_allclose(cosines.max(0), 1, atol=1e-4)
+    np.testing.assert_allclose(cosines, white @ white[own].T / lengths[:, None] / lengths[own], atol=1e-4)
+    assert len(set(own.tolist())) == 24, "each filter is another patch"
+    again = net.sibling()
+    again.start_from(View("image", parts={"pixels": pixels}))
+    assert torch.equal(again.conv.weight, net.conv.weight)
+
+
+def test_a_random_start_leaves_the_filters():
+    net = nets.build("resnet-small", start="random")
+    before = net.conv.weight.clone()
+    net.start_from(View("image", parts={"pixels": torch.rand(50, 3, 8, 8)}))
+    assert torch.equal(net.conv.weight, before)

@@ -22,6 +22,8 @@ from .protocol import Problem
 
 HALVED = 4
 """From so many arms on, the field is halved at a quarter and at a half of the budget."""
+GRADIENT = ("encoder", "encoder_options", "recipe")
+"""Settings that a closed form has no use for, and refuses."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,11 @@ class Contest:
     def _pretrained(self, arm: Arm, budget: float, seed: int, place: Path) -> train.Pretrained:
         if (place / "config.toml").exists():
             return train.resume(place, data=self.data, listener=self.listener)
+        apart = GRADIENT if kinds.find(arm.method).closed_form else ()
         words = {"steps": int(budget)} if self.unit == "steps" else {"minutes": budget}
         return train.pretrain(
             self.data, method=arm.method, options=arm.options, seed=seed, out=place, overwrite=place.exists(),
-            listener=self.listener, **words, **self.settings,
+            listener=self.listener, **words, **{k: v for k, v in self.settings.items() if k not in apart},
         )  # fmt: skip
 
     def trials(self, standing: Sequence[Standing], seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -66,7 +66,13 @@ def fits(method: Kind, modality: Any) -> str | None:
 
 
 def check(method: Kind, encoder: Encoder) -> None:
-    """RequestError where `encoder` cannot do what `method` asks of it."""
+    """RequestError where `encoder` cannot do what `method` asks of it, or has nothing that a gradient could change."""
+    if not any(p.requires_grad for p in encoder.parameters()):
+        raise RequestError(
+            f"{name_of(method)} trains by gradient, and {encoder.kind} has no parameter to train: it is worked out in closed form.",
+            "Use it as it is (evaluate, embed, predict), or leave --encoder out; "
+            "a small network whose first filters are patches of your data: --encoder resnet-small --set encoder_options.start=atoms.",
+        )
     missing = sorted(method.needs & ABLE.keys() - encoder.can)
     if missing:
         raise RequestError(

@@ -4,7 +4,8 @@ Paper: Noroozi & Favaro, "Unsupervised Learning of Visual Representations by Sol
 
 When it works: photographs of things with parts in a usual order, upright; the whole arrangement says more than one pair (relative-position).
 When it fails: textures, top views, microscopy; pictures so small that a tile shows nothing (under about 32 pixels).  The task is solved by features of
-the middle of the network: probe every layer (`selftaught evaluate --layer all`).
+the middle of the network: probe every layer (`selftaught evaluate --layer all`).  With
+`colour` drop, the default, the encoder sees no colours in training: where colour is the class, take jitter.
 What to watch: `accuracy`, of `orders` answers.  High within a few steps is a shortcut, not understanding.
 
 Cost: nine tiles a row: less than one whole picture.  Rows do not meet in the loss: micro-batches add up where nothing is normalised over the batch.
@@ -20,8 +21,9 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from ..core import (
+from ..core import (  # fmt: skip
     Batch,
+    Draw,
     Duration,
     Encoder,
     Facts,
@@ -58,6 +60,12 @@ class Jigsaw(Method):
     norm: Literal["batch", "layer", "none"] = "none"
     """Normalisation inside the classifier."""
 
+    colour: Literal["drop", "project", "jitter", "keep"] = "drop"
+    """How the colour fringes of a lens, which tell a place, are hidden: one channel drawn for each tile; no green-magenta; channels shifted at
+    random and some rows grey (weaker); not at all."""
+    reveal: tuple[Literal["border", "brightness", "blocks"], ...] = ()
+    """Shortcuts that are left open: tiles without a gap, slow changes of brightness, JPEG's grid and the lens's softness."""
+
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
         return Recipe(
@@ -78,6 +86,9 @@ class Jigsaw(Method):
         self.register_buffer("order", far_apart(self.orders, GRID * GRID), persistent=False)
         return self
 
+    def _tiles(self, view: View, draw: Draw) -> list[View]:
+        return self.modality.tiles(view, GRID, draw, colour=self.colour, reveal=self.reveal)
+
     def _guess(self, batch: Batch, tiles: list[View]) -> tuple[list[Tensor], Tensor, Tensor]:
         """Each tile's features, the scores (B, orders), and which order it was."""
         features = encode(self.encoder, tiles)
@@ -88,7 +99,7 @@ class Jigsaw(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
-        features, logits, wanted = self._guess(batch, self.modality.tiles(view, GRID, batch.draw()))
+        features, logits, wanted = self._guess(batch, self._tiles(view, batch.draw()))
         per_row = per_token(logits, wanted, True)
         right = (logits.argmax(1) == wanted).to(per_row.dtype)
         return {
@@ -98,17 +109,14 @@ class Jigsaw(Method):
 
     def show(self, batch: Batch) -> list[Sheet]:
         (view,) = batch.views
-        tiles = self.modality.tiles(view, GRID, batch.draw())
+        tiles = self._tiles(view, batch.draw())
         _, logits, wanted = self._guess(batch, tiles)
         order, guess = (self.get_buffer("order")[n] for n in (wanted, logits.argmax(1)))
-        back = order.gather(
-            1, guess.argsort(1)
-        )  # the tile at place p of the shuffled goes to the place that the guess names
-        shuffled, put, truth = (
-            self.modality.together(t, GRID) for t in (in_order(tiles, order), in_order(tiles, back), tiles)
-        )
+        back = order.gather(1, guess.argsort(1))  # the shuffled tile at p goes to the place that the guess names
+        put = (in_order(tiles, order), in_order(tiles, back), tiles)
+        shuffled, put, truth = (self.modality.together(t, GRID) for t in put)
         agree = order == guess
-        caption = "Tiles as it got them (evened out in brightness, some without colour), as it put them together, as they lay, and the picture."
+        caption = "Tiles as it got them (evened out in brightness, in one colour), as it put them together, as they lay, and the picture."
         columns = {"shuffled": shuffled, "put together": put, "truth": truth, "picture": view}
         said = [f"{n} of {GRID * GRID} in place" for n in agree.sum(1).tolist()]
         return [Sheet("puzzle", "The puzzle", caption, columns, {"put together": said}, {"put together": agree.all(1)})]

@@ -59,7 +59,7 @@ class SameImage(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
-        features = encode(self.encoder, self.modality.tiles(view, GRID, batch.draw()))
+        features = encode(self.encoder, self.modality.tiles(view, GRID, batch.draw(), colour="jitter"))
         if len(batch) * dist.world() < 2:
             raise RequestError("same-image needs two rows in a batch at least.", "Give a larger batch.")
         pairs = [(n, (n + 1) % len(features)) for n in range(len(features))]

@@ -167,9 +167,9 @@ class Image:
             return view.with_parts(pixels=torch.rot90(pixels, turns % 4, (2, 3)))
         return view.with_parts(pixels=views.quarter_turns(pixels, turns))
 
-    def tiles(self, view: View, grid: int, draw: Draw) -> list[View]:
-        """grid^2 views, the tiles of the picture in row order, with the shortcuts closed that views/tiles.py names."""
-        cut = views.tiles(view["pixels"], grid, draw, self.mean, self.std)
+    def tiles(self, view: View, grid: int, draw: Draw, **shortcuts) -> list[View]:
+        """grid^2 views, the tiles of the picture in row order, with the shortcuts closed that views/tiles.py names (`colour`, `reveal`)."""
+        cut = views.tiles(view["pixels"], grid, draw, self.mean, self.std, **shortcuts)
         return [View(self.name, parts={"pixels": tile}) for tile in cut]
 
     def together(self, tiles: list[View], grid: int) -> View:

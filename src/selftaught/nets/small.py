@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core import Encoder, Tokens, View
+from ..core import Encoder, Tokens, View, random
 from .norm import BatchNorm2d
 from .pixels import Normalise, tokens_of
 
@@ -60,6 +60,9 @@ class SmallResNet(Encoder):
     """Channels of the images."""
     residual: float = 0.5
     """Where each block's last scale starts: below 1, blocks begin nearer to their shortcut."""
+    start: Literal["principal", "atoms", "random"] = "principal"
+    """Where the stem's filters start, in closed form from a sample of the data: principal directions of its patches, whitened; whitened patches, as the
+    sparse manifold transform's dictionary holds them; or at random."""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Mean of the pixels in 0-1: one number, or one for each channel."""
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -93,20 +96,29 @@ class SmallResNet(Encoder):
 
     @torch.no_grad()
     def start_from(self, view: View) -> None:
-        """Sets the stem's filters to the leading principal directions of the sample's patches, each whitened, and their negatives.
+        """Sets the stem's filters by the sample's patches, as the option `start` says.
 
-        A few thousand images are enough.  To be called before the first step, on the raw view; costs one pass over the
-        sample's patches and an eigendecomposition of channels x patch^2.  Directions beyond the patch's own dimension keep
-        their random filters.  Source: Jordan 2024 (arXiv:2404.00498), section 3.2.
+        principal: the leading principal directions, each whitened, and their negatives; directions beyond the patch's own dimension
+        keep their random filters (Jordan 2024, arXiv:2404.00498, section 3.2).  atoms: patches drawn from the sample, whitened, at unit length, and the filter that
+        answers with the cosine's numerator to a whitened patch (Coates & Ng 2012, "Learning Feature Representations with K-means", section 2).
+        A few thousand images are enough.  To be called before the first step, on the raw view; costs one pass over the sample's patches and an
+        eigendecomposition of channels x patch^2.
         """
+        if self.start == "random":
+            return
         pixels = self.normalise(view["pixels"])
         patches = F.unfold(pixels, self.patch, stride=self.patch).transpose(1, 2).flatten(0, 1).double()
         patches = patches - patches.mean(0)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         white = (vectors / torch.sqrt(values + WHITENING * values[-1])).T.flip(0)
-        count = min(self.stem // 2, len(white))
-        filters = white[:count].view(count, self.channels, self.patch, self.patch).to(self.conv.weight.dtype)
-        self.conv.weight[: 2 * count] = torch.cat([filters, -filters])
+        if self.start == "atoms":
+            drawn = random.permutation(random.key("atoms of a stem"), len(patches))[: self.stem]
+            filters = F.normalize(patches[drawn] @ white.T, dim=1) @ white
+        else:
+            count = min(self.stem // 2, len(white))
+            filters = torch.cat([white[:count], -white[:count]])
+        filters = filters.view(-1, self.channels, self.patch, self.patch)
+        self.conv.weight[: len(filters)] = filters.to(self.conv.weight.dtype)
 
     @property
     def can(self) -> frozenset[str]:

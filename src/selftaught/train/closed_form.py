@@ -25,6 +25,11 @@ def fit_closed_form(job: Job) -> dict[str, Any]:
             "A closed form has no recipe (batch, learning rate, ...).",
             f"Leave out --set recipe...; its options: selftaught pretrain --method {job.settings.method} --help.",
         )
+    if job.settings.encoder or job.settings.encoder_options:
+        raise RequestError(
+            f"{job.settings.method} is a closed form: it works its encoder out from the data and starts from none.",
+            f"Leave out --encoder and --set encoder_options...; its options: selftaught pretrain --method {job.settings.method} --help.",
+        )
     method.prepare(job.facts, job.settings.seed)
     found = checkpoint.newest(job.run.checkpoints, job.listener.say) if job.resume else None
     state, seconds, done = None, 0.0, 0

@@ -262,3 +262,22 @@ class Plain:
 
     def describe(self, channels: int = 3) -> str:
         return f"the middle at {self.size} px"
+
+
+@dataclass(frozen=True)
+class Trim:
+    """Cuts `margin`, a share of each side, rounded to pixels, off every rim: frames, captions and scan lines tell which way is up."""
+
+    margin: float
+
+    def __post_init__(self):
+        if not 0 <= self.margin < 0.5:
+            raise ValueError(f"a margin of {self.margin} leaves nothing")
+
+    def __call__(self, view: View, draw: Draw | None = None) -> View:
+        height, width = view["pixels"].shape[2:]
+        down, across = round(self.margin * height), round(self.margin * width)
+        return view.with_parts(pixels=view["pixels"][:, :, down : height - down, across : width - across])
+
+    def describe(self, channels: int = 3) -> str:
+        return f"without a rim of {self.margin:.0%}"
