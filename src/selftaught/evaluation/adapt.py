@@ -25,7 +25,7 @@ from .probe import fit_all, scores
 from .protocol import Problem, prepare
 from .statistics import interval
 
-LABELS = "labels.json"
+LABELS = nets.store.LABELS
 Mode = Literal["head", "full", "lora"]
 
 

@@ -34,6 +34,8 @@ def train_method(job: Job) -> dict[str, Any]:
         job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data))))
     )
     method.setup(encoder, job.facts)
+    for note in method.notes():
+        job.tell(note)
     method.to(accelerator.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
     specs = method.views(job.facts)
@@ -174,6 +176,7 @@ def conclude(
         )
         return result
     assert isinstance(job.method, Method)
+    kept = job.method.keep()
     if training.horizon > 0:
-        settle(job, encoder)
-    return keep(job, job.method.keep(), result)
+        settle(job, kept.encoder)
+    return keep(job, kept, result)
