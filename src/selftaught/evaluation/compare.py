@@ -131,7 +131,7 @@ def arms_of(methods: Sequence[str] | None, modality) -> list[Arm]:
         return [Arm.of(name) for name in FIELD if kinds.fits(kinds.find(name), modality) is None]
     arms = [Arm.of(text) for text in dict.fromkeys(methods)]
     for arm in arms:
-        why = kinds.fits(kinds.find(arm.method), modality)
+        why = kinds.fits(module.build(kinds.find(arm.method), arm.options, arm.method), modality)
         if why:
             raise RequestError(*why.split("\n  ", 1))
     return arms

@@ -49,8 +49,9 @@ def name_of(method: Kind) -> str:
     return next(name for name, cls in _methods().items() if cls is method)
 
 
-def fits(method: Kind, modality: Any) -> str | None:
-    """None where `method` can learn from `modality` (a class, an object of it or its name); else why not and what can."""
+def fits(method: Kind | Method | ClosedForm, modality: Any) -> str | None:
+    """None where `method` (a class, or one with its options) can learn from `modality` (a class, an object of it or its name); else why
+    not and what can."""
     kind = modalities.find(modality) if isinstance(modality, str) else modality
     missing = sorted(method.needs & OFFERED.keys() - kind.offers)
     if not missing:
@@ -59,17 +60,17 @@ def fits(method: Kind, modality: Any) -> str | None:
     able = [m.name for m in _modalities() if method.needs & OFFERED.keys() <= m.offers]
     run = [name for name, cls in _methods().items() if cls.needs & OFFERED.keys() <= kind.offers]
     return (
-        f"{name_of(method)} cannot learn from {kind.name}: it needs {wanted}, which {kind.name} does not offer.\n"
+        f"{name_of(method if isinstance(method, type) else type(method))} cannot learn from {kind.name}: it needs {wanted}, which {kind.name} does not offer.\n"
         f"  Kinds of data that do: {', '.join(able) or 'none'}.  Methods for {kind.name}: {', '.join(run) or 'none'}."
     )
 
 
-def check(method: Kind, encoder: Encoder) -> None:
+def check(method: Kind | Method | ClosedForm, encoder: Encoder) -> None:
     """RequestError where `encoder` cannot do what `method` asks of it."""
     missing = sorted(method.needs & ABLE.keys() - encoder.can)
     if missing:
         raise RequestError(
-            f"{name_of(method)} needs an encoder that {' and '.join(ABLE[m] for m in missing)}; {encoder.kind} is none.",
+            f"{name_of(method if isinstance(method, type) else type(method))} needs an encoder that {' and '.join(ABLE[m] for m in missing)}; {encoder.kind} is none.",
             "Leave --encoder out, or take one with tokens (for images a ViT).",
         )
 

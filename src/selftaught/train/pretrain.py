@@ -109,7 +109,7 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
         k: _absolute(v) if k in kind.cls.folders and isinstance(v, str) else v for k, v in settings.options.items()
     }
     settings = replace(settings, options=options)
-    method = kind.build(settings.options)
+    method = kind.build(settings.options, dataset.modality)
     run = _folder(out, settings, kind.name, resume, overwrite)
     start = _absolute(settings.encoder) if settings.encoder else None
     settings = replace(settings, method=kind.name, data=_absolute(settings.data), encoder=start)
