@@ -1,16 +1,21 @@
 """Every method x modality that fits: the real modalities on their own toy sets, with encoders of width 16, in float64."""
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from selftaught import methods, modalities
-from selftaught.core import Batch, Draw, Encoder, Facts, Method, View
+from selftaught.core import Batch, Draw, Encoder, Facts, Kept, Method, View
 from selftaught.data.dataset import Dataset
 from selftaught.data.opening import open_source
+from selftaught.nets import store
 
 ROWS, SEED, STEP, PROGRESS = 8, 3, 5, 0.5
 SIZES = {"image": 16, "text": 16, "series": 48}  # side, tokens, steps
@@ -38,7 +43,7 @@ class Case:
 
     def make(self, rows: int = ROWS, dtype: torch.dtype = torch.float64, **options) -> tuple[Method, Batch]:
         """A fresh method, set up and in train mode, and its views of the first rows of the toy set."""
-        options = {**dict(self.given), **options}
+        options = {**required(self.method, self.modality), **dict(self.given), **options}
         modality, view = toy(self.modality, rows)
         cls = methods.find(self.method)
         facts = Facts(rows=rows, modality=modality, sample=view)
@@ -50,6 +55,22 @@ class Case:
             for n, spec in enumerate(method.views(facts))
         ]
         return method.train(), Batch(views, index, SEED, STEP, PROGRESS)
+
+
+def required(method: str, modality: str) -> dict[str, Any]:
+    """Options without which a method does nothing."""
+    return {"teacher": teacher(modality)} if method == "distil" else {}
+
+
+@cache
+def teacher(modality: str) -> str:
+    """The folder of an encoder for the toy set of `modality`; removed when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="selftaught-teacher-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    kind, view = toy(modality, ROWS)
+    torch.manual_seed(7)
+    network = encoder(Facts(rows=ROWS, modality=kind, sample=view), frozenset())
+    return str(store.save(folder / "encoder", Kept(network), fill=kind.save))
 
 
 @cache

@@ -9,17 +9,23 @@ import torch.distributed as td
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from selftaught.core import Batch, RequestError, dist
+from selftaught.core import Batch, Method, RequestError, dist
 from selftaught.nets.norm import BatchNorm1d
 from selftaught.train.step import STEPS, check_accumulation
 
-from .cases import Case, cases
+from .cases import ROWS, Case, cases
 
 
 def distributed() -> list[Case]:
     """All cases, and options under which more could go wrong between processes."""
-    more = [("swav", "image", "resting", 0.9), ("simclr", "image", "copies", 3)]
+    more = [("swav", "image", "resting", 0.9), ("swav", "image", "queue", ROWS), ("simclr", "image", "copies", 3)]
     more += [("bigan", "image", "representation", "discriminator"), ("inpainting", "image", "adversarial", 0.1)]
+    more += [
+        ("simclr-v2", "image", "memory", 12),
+        ("ibot", "image", "centring", "sinkhorn"),
+        ("ibot", "image", "koleo", 0.1),
+    ]
+    more += [("ibot", "text", "shared", False), ("distil", "series", "error", "smooth")]
     more += [(method, modality, "norm", "layer") for method in ("simclr", "byol") for modality in ("text", "series")]
     return [*cases(), *(Case(method, modality, ((option, value),)) for method, modality, option, value in more)]
 
@@ -50,13 +56,22 @@ def baseline(outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"baseline": outputs["baseline"].reshape(1)} if "baseline" in outputs else {}
 
 
+def twice(model: torch.nn.Module, method: Method, batch: Batch) -> dict[str, torch.Tensor]:
+    """Forward and backward, what the step commits, and both again: the second raises where the first left a parameter without gradient."""
+    method.zero_grad()
+    outputs = model(batch)
+    outputs["loss"].backward()
+    method.after_step(batch.progress, {k: v.detach() for k, v in outputs.items()})
+    method.zero_grad()
+    outputs = model(batch)
+    outputs["loss"].backward()
+    return outputs
+
+
 def one_step(case: Case, rank: int, world: int) -> dict[str, torch.Tensor]:
     method, batch = case.make()
     model = DistributedDataParallel(method, broadcast_buffers=False)
-    for _ in range(2):  # the second forward raises where the first left a parameter without gradient
-        method.zero_grad()
-        outputs = model(half(batch, rank, world))
-        outputs["loss"].backward()
+    outputs = twice(model, method, half(batch, rank, world))
     return tensors(dist.total(outputs["loss"]) / world, method) | baseline(outputs)
 
 

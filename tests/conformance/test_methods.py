@@ -136,7 +136,7 @@ def test_count_is_what_the_loss_divides_by(case):
     )
 
 
-LAYERED = ("simclr", "byol", "barlow-twins", "vicreg", "simsiam", "dino", "deepcluster-v2")
+LAYERED = ("simclr", "simclr-v2", "emp-ssl", "byol", "barlow-twins", "vicreg", "simsiam", "dino", "deepcluster-v2")
 """Methods whose heads can do without batch normalisation."""
 
 

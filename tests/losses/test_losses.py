@@ -314,3 +314,45 @@ def test_queued_nce():
     assert float(found) == pytest.approx(share)
     pair = (normal(4, 3, grad=True), normal(4, 3, seed=1, grad=True))
     assert gradcheck(lambda a, b: losses.queued_nce(a, b, normal(5, 3, seed=2), temperature=0.3)[0], pair)
+
+
+# losses of soft classes, and sums by row -----------------------------------------------------------------------------
+
+
+def test_old_embeddings_stand_in_every_denominator():
+    z, old = normal(4, 2, 3), normal(5, 3, seed=2)
+    loss, found = losses.info_nce(z, temperature=0.3, old=old)
+    unit, memory = (x.numpy() / np.linalg.norm(x.numpy(), axis=-1, keepdims=True) for x in (z, old))
+    total, right = 0.0, 0
+    for i in range(4):
+        for v in range(2):
+            others = [math.exp(unit[i, v] @ unit[j, u] / 0.3) for j in range(4) for u in range(2) if j != i]
+            others += [math.exp(unit[i, v] @ m / 0.3) for m in memory]
+            own = math.exp(unit[i, v] @ unit[i, 1 - v] / 0.3)
+            total -= math.log(own / (own + sum(others)))
+            right += own > max(others)
+    assert float(loss) == pytest.approx(total / 8, abs=1e-12)
+    assert float(found) == pytest.approx(right / 8)
+
+
+def test_soft_cross_entropy_and_its_mean_by_row():
+    scores, wanted = normal(5, 3), torch.softmax(normal(5, 3, seed=1), 1)
+    found = losses.soft_cross_entropy(wanted, scores, temperature=0.5)
+    for i in range(5):
+        e = np.exp(scores[i].numpy() / 0.5)
+        assert float(found[i]) == pytest.approx(-(wanted[i].numpy() * np.log(e / e.sum())).sum(), abs=1e-12)
+    chosen = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1]], dtype=torch.bool)
+    rows = losses.by_row(found, chosen)
+    assert rows.tolist() == pytest.approx([float(found[:2].mean()), 0.0, float(found[2:].mean())])
+
+
+def test_middle_and_perplexity():
+    x = normal(7, 3)
+    torch.testing.assert_close(losses.middle(x), x.mean(0, keepdim=True))
+    assert float(losses.middle(x[:0]).abs().max()) == 0
+    assert float(losses.perplexity(torch.eye(4))) == pytest.approx(4)
+    assert float(losses.perplexity(torch.eye(4)[[1, 1]])) == pytest.approx(1)
+
+
+def test_sinkhorn_of_no_rows_is_empty():
+    assert losses.sinkhorn(torch.zeros(0, 3)).shape == (0, 3)

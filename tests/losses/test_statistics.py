@@ -101,3 +101,51 @@ def test_their_gradients():
     assert gradcheck(losses.barlow_twins, (a, b))
     assert gradcheck(lambda x, y: losses.vicreg(x, y)[0], (a, b))
     assert gradcheck(lambda x: losses.epps_pulley(x, directions), (a,))
+
+
+def coding_rate_by_eigenvalues(x: np.ndarray, distortion: float) -> float:
+    """log det as a sum over the eigenvalues of the rows' second moments."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return sum(math.log(1 + x.shape[1] / (len(x) * distortion) * v) for v in np.linalg.svd(unit)[1] ** 2) / 2
+
+
+def test_coding_rate_is_half_the_logarithm_of_the_volume():
+    x = torch.stack([normal(9, 4), 3 * normal(9, 4, seed=1) + 1])
+    wanted = [coding_rate_by_eigenvalues(v.numpy(), 0.3) for v in x]
+    np.testing.assert_allclose(losses.coding_rate(x, distortion=0.3).numpy(), wanted, atol=1e-12)
+    assert gradcheck(losses.coding_rate, (normal(5, 3, grad=True),))
+
+
+def test_coding_rate_is_least_for_one_direction_and_most_for_all():
+    one = torch.ones(8, 4, dtype=torch.float64)
+    all_of_them = torch.eye(4, dtype=torch.float64).repeat(2, 1)
+    assert float(losses.coding_rate(one)) == pytest.approx(math.log(1 + 4 / 0.2) / 2)
+    assert float(losses.coding_rate(all_of_them)) == pytest.approx(4 * math.log(1 + 1 / 0.2) / 2)
+
+
+def koleo_by_loops(x: np.ndarray, epsilon: float) -> float:
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    gaps = [min(np.linalg.norm(a - b) for j, b in enumerate(unit) if j != i) for i, a in enumerate(unit)]
+    return -np.mean([math.log(math.hypot(g, epsilon)) for g in gaps])
+
+
+def test_koleo():
+    x = normal(9, 4)
+    assert float(losses.koleo(x)) == pytest.approx(koleo_by_loops(x.numpy(), 1e-4), abs=1e-12)
+    assert gradcheck(losses.koleo, (normal(5, 3, grad=True),))
+    with pytest.raises(ValueError, match="two rows"):
+        losses.koleo(normal(1, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_koleo_of_equal_rows_is_finite_and_so_is_its_gradient(dtype):
+    """Distance 0: a plain log is infinite, and its gradient not a number."""
+    x = torch.ones(6, 4, dtype=dtype)
+    x[3:] += torch.tensor([0, 1, 0, 0], dtype=dtype)
+    x.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = losses.koleo(x)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == pytest.approx(-math.log(1e-4), rel=1e-3)
+    assert x.grad.isfinite().all()

@@ -1,15 +1,16 @@
-"""Barlow Twins, VICReg and LeJEPA: the objective of their projections, and what LeJEPA draws."""
+"""Barlow Twins, VICReg, LeJEPA and EMP-SSL: the objective of their projections, and what LeJEPA draws."""
 
 import numpy as np
 import pytest
 import torch
 
-from selftaught.core import View
+from selftaught.core import RequestError, View
 from selftaught.methods.barlow_twins import BarlowTwins
+from selftaught.methods.emp_ssl import EMPSSL
 from selftaught.methods.lejepa import LeJEPA
 from selftaught.methods.vicreg import VICReg
 
-from ..losses.test_statistics import barlow_by_loops, epps_pulley_by_sums, vicreg_by_loops
+from ..losses.test_statistics import barlow_by_loops, coding_rate_by_eigenvalues, epps_pulley_by_sums, vicreg_by_loops
 from .small import batch_of, convolutional, made, pictures, tokens
 
 
@@ -36,7 +37,7 @@ def test_vicreg_is_its_three_terms_of_its_projections():
     assert method(batch)["loss"].item() == pytest.approx(wanted, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", [BarlowTwins(), VICReg()])
+@pytest.mark.parametrize("method", [BarlowTwins(), VICReg(), EMPSSL(crops=3)])
 def test_coupling_their_embeddings_is_their_loss(method):
     method = made(method, tokens())
     batch = batch_of(method, pictures())
@@ -70,3 +71,19 @@ def test_lejepa_looks_along_new_unit_directions_at_every_step():
     torch.testing.assert_close(first.norm(dim=0), torch.ones(9))
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
+
+
+def test_emp_ssl_is_the_coding_rate_of_every_crop_and_their_cosine_to_the_mean():
+    method = made(EMPSSL(hidden=12, width=5, crops=3, similarity=7.0, norm="layer"), tokens())
+    batch = batch_of(method, pictures())
+    z = np.stack(projected(method, method.projector, batch))  # (V, B, P)
+    unit = z / np.linalg.norm(z, axis=2, keepdims=True)
+    centre = unit.mean(0)
+    cosines = [u[b] @ centre[b] / np.linalg.norm(centre[b]) for u in unit for b in range(6)]
+    volume = np.mean([coding_rate_by_eigenvalues(view, 0.2) for view in z])
+    out = method(batch)
+    assert out["loss"].item() == pytest.approx(-7 * np.mean(cosines) - volume, abs=1e-9)
+    assert float(out["similarity"]) == pytest.approx(np.mean(cosines))
+    assert float(out["coding_rate"]) == pytest.approx(volume)
+    with pytest.raises(RequestError, match="crops = 1"):
+        made(EMPSSL(crops=1), tokens())

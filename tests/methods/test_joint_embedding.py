@@ -163,6 +163,35 @@ def test_swav_is_the_swapped_prediction_of_its_projections():
     assert 1 <= float(out["code_perplexity"]) <= 6 + 1e-9
 
 
+def test_swav_of_a_queue_assigns_the_batch_together_with_earlier_rows():
+    method = made(SwAV(prototypes=7, crops=1, queue=9, queue_from=0.3, epsilon=0.05, hidden=12, width=5), tokens())
+    batch, early = (batch_of(method, pictures(), progress=p) for p in (0.5, 0.2))
+    features = torch.cat([method.encoder(View.cat(batch.views[:2])), method.encoder(batch.views[2])])
+    z = method.projector(features).detach().numpy().reshape(3, 6, 5)
+    prototypes = unit(method.codebook.weight.detach().numpy())
+    alone = swav_by_loops(list(z), prototypes, temperature=0.1, epsilon=0.05)
+    first = method(batch)
+    assert first["loss"].item() == pytest.approx(alone, abs=1e-9), "nothing is stored yet"
+    method.after_step(0.5, first)
+    np.testing.assert_allclose(method.earlier.rows[:6].numpy(), np.concatenate([z[0], z[1]], 1), atol=1e-12)
+    assert method(batch)["loss"].item() == pytest.approx(alone, abs=1e-9), "six rows of nine"
+    method.after_step(0.5, first)
+    old = method.earlier.rows.numpy()
+    q = [
+        sinkhorn_loops(np.concatenate([unit(z[v]), unit(old[:, 5 * v : 5 * v + 5])]) @ prototypes.T, 0.05, 3)[:6]
+        for v in range(2)
+    ]
+    total = 0.0
+    for v in range(2):
+        for other in {0, 1, 2} - {v}:
+            for b in range(6):
+                s = np.exp(unit(z[other]) @ prototypes.T / 0.1)[b]
+                total -= (q[v][b] * np.log(s / s.sum())).sum() / 24
+    assert method(batch)["loss"].item() == pytest.approx(total, abs=1e-9)
+    assert abs(total - alone) > 1e-4
+    assert method(early)["loss"].item() == pytest.approx(alone, abs=1e-9), "before its share of the run"
+
+
 def test_swav_prototypes_rest_at_first_but_keep_their_place_in_the_graph():
     method = made(SwAV(prototypes=7, crops=1, resting=0.1), tokens())
     resting, loss = gradients(method, batch_of(method, pictures(), progress=0.05))

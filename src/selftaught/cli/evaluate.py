@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -77,7 +77,7 @@ def run(argv: list[str]) -> None:
     emit(result, arguments.json, words(result))
 
 
-def layer_of(text: str | None) -> int | str | None:
+def layer_of(text: str | None) -> Any:
     """A stage's number where it is one; words and None as they are."""
     return int(text) if text is not None and text.lstrip("-").isdigit() else text
 

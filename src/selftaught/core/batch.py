@@ -231,6 +231,12 @@ class Tokens:
         return self.values[:, self.prefix :]
 
     @property
+    def told(self) -> Tensor:
+        """(B, N - prefix) or (1, 1) bool: the patches that are content."""
+        whole = torch.ones(1, 1, dtype=torch.bool, device=self.values.device)
+        return whole if self.content is None else self.content[:, self.prefix :]
+
+    @property
     def place(self) -> Tensor | None:
         """(B, N) the position of every token: as given, else restarting in every packed segment; None for simply 0, 1, 2, ..."""
         if self.position is not None or self.segment is None:

@@ -93,12 +93,13 @@ class Kept:
     """What a run leaves: the encoder and named parts beside it (decoder, language-model head, projector, codebook).
 
     `ties` maps a parameter of a part to the encoder parameter that it shares ("head.weight": "embedding.weight"):
-    stored once, tied again on loading.
+    stored once, tied again on loading.  `sides` are plain data written beside them, {file name: content of a JSON file}.
     """
 
     encoder: Encoder
     parts: dict[str, nn.Module] = field(default_factory=dict)
     ties: dict[str, str] = field(default_factory=dict)
+    sides: dict[str, dict] = field(default_factory=dict)
 
 
 class Method(nn.Module):
@@ -120,6 +121,8 @@ class Method(nn.Module):
     commits: ClassVar[frozenset[str]] = frozenset()
     """Outputs of `loss` that are no scalars for the log but what `after_step` commits: summed over ranks already, added up over
     micro-batches."""
+    folders: ClassVar[frozenset[str]] = frozenset()
+    """Options that may name a folder: a run writes them down as absolute paths, so that it resumes from anywhere."""
     encoder: Encoder
 
     def __init_subclass__(cls, **kwargs):
@@ -140,6 +143,10 @@ class Method(nn.Module):
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         """Takes the encoder and builds what stands beside it.  Called once, before the optimiser is made."""
         raise NotImplementedError
+
+    def notes(self) -> list[str]:
+        """What `setup` found out and a user should hear, in sentences."""
+        return []
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "baseline":
@@ -208,6 +215,7 @@ class ClosedForm:
     aliases: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
     closed_form: ClassVar[bool] = True
+    folders: ClassVar[frozenset[str]] = frozenset()
     exact: ClassVar[bool] = True
     """Whether a second fit gives the same bits (lock-free word vectors do not)."""
 

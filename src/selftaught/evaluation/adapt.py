@@ -21,7 +21,7 @@ from .fitting import MODES, Fitted, Mode, fit, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
 
-LABELS = "labels.json"
+LABELS = nets.store.LABELS
 
 
 @dataclass

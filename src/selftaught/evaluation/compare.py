@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import methods as kinds
 from .. import modalities
-from ..core import Encoder, RequestError
+from ..core import Encoder, RequestError, module
 from ..core.listener import Listener
 from ..data import splits
 from ..train.precision import device_of
@@ -113,7 +113,7 @@ def arms_of(methods: Sequence[str] | None, modality) -> list[Arm]:
         return [Arm.of(name) for name in FIELD if kinds.fits(kinds.find(name), modality) is None]
     arms = [Arm.of(text) for text in dict.fromkeys(methods)]
     for arm in arms:
-        why = kinds.fits(kinds.find(arm.method), modality)
+        why = kinds.fits(module.build(kinds.find(arm.method), arm.options, arm.method), modality)
         if why:
             raise RequestError(*why.split("\n  ", 1))
     return arms

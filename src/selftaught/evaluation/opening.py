@@ -21,7 +21,7 @@ def open_encoders(run) -> tuple[list[Encoder], Any]:
         raise RequestError("There is no run to evaluate.", "Give a run folder, a model folder or an encoder.")
     if isinstance(several[0], Encoder):
         return list(several), None
-    folders = [nets.store.find(getattr(one, "folder", one)) for one in several]
+    folders = [nets.store.find(str(getattr(one, "folder", one))) for one in several]
     return [nets.store.load_encoder(f) for f in folders], modalities.load(folders[0])
 
 

@@ -31,10 +31,11 @@ def result(
     for (name, _), arm in arms.items():
         scored.setdefault(name, arm)  # where an arm is read out comes first
     ours, theirs = scored["pretrained"].scores["linear", work.at], scored[chosen].scores["linear", work.at]
+    where = [stages.in_words(work.stages[n].chosen) if n in work.stages else "" for n in ("pretrained", chosen)]
     verdict = judge(
         ours, theirs, name=chosen, budget=work.at, metric=problem.task.metric, groups=groups,
         numbers=problem.classes is None, seen=int(leaks.seen.sum()), seed=work.seed,
-        read=tuple(stages.in_words(work.stages[n].chosen) if n in work.stages else "" for n in ("pretrained", chosen)),
+        read=(where[0], where[1]),
     )  # fmt: skip
     found = {
         "task": tasks.name_of(problem.task),

@@ -12,17 +12,20 @@ from .reduction import mean
 
 
 @full_precision
-def info_nce(embedded: Tensor, *, temperature: float = 0.5, total: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def info_nce(
+    embedded: Tensor, *, temperature: float = 0.5, total: Tensor | None = None, old: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """NT-Xent over `embedded` (B, V, P), V >= 2 views of B rows: the loss, and how often the best match is a positive.
 
     For anchor a and each other view p of its row: -log exp(s_ap / t) / (exp(s_ap / t) + sum over k exp(s_ak / t)), with s the
     cosine and k over all views of all OTHER rows of all ranks; averaged over p, views and rows (further views of a
     row are never pushed away).  Each rank's anchors are its own rows; the others' embeddings are gathered with gradient, so
     that W ranks of B rows give one process's gradients on W B rows.  The second value, in 0-1 and without gradient, is the
-    share of anchors whose most similar other embedding is a view of the same row.
+    share of anchors whose most similar other embedding is a view of the same row.  `old` (Q, P), the same on every rank: further
+    embeddings of others, without gradient, in every denominator.
 
     Raises ValueError where V < 2 or there is a single row.  Chen et al. 2020, equation 1.
-    Cost: W (B V)^2 P multiply-adds and about 3 W (B V)^2 floats.
+    Cost: W (B V)^2 P multiply-adds and about 3 W (B V)^2 floats, and B V Q P with `old`.
     """
     rows, views, _ = embedded.shape
     if views < 2 or rows * dist.world() < 2:
@@ -36,6 +39,9 @@ def info_nce(embedded: Tensor, *, temperature: float = 0.5, total: Tensor | None
     positives = siblings[siblings != place[:, None]].view(-1, views - 1)
     matched = scores.gather(1, positives)
     others = scores.scatter(1, siblings, -torch.inf)
+    if old is not None:
+        memory = F.normalize(old.detach().to(anchors.dtype), dim=-1)
+        others = torch.cat([others, anchors.flatten(0, 1) @ memory.T / temperature], 1)
     per_anchor = F.softplus(others.logsumexp(1, keepdim=True) - matched, threshold=40).mean(1)
     found = (matched.amax(1) > others.amax(1)).to(scores.dtype)
     return mean(per_anchor.view(rows, views).mean(1), total), mean(found.view(rows, views).mean(1), total)

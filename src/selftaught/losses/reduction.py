@@ -29,3 +29,11 @@ def logged(per_target: Tensor) -> Tensor:
     """The mean of `per_target` over all its elements and all ranks, without gradient: for the log, the same on every rank."""
     count = dist.total(torch.tensor(per_target.numel(), device=per_target.device))
     return dist.total(per_target.sum()) / count.to(per_target.dtype).clamp_min(1)
+
+
+@torch.no_grad()
+@full_precision
+def middle(rows: Tensor) -> Tensor:
+    """(1, P) the mean of (M, P) over all ranks, without gradient: the best guess of one who sees no input."""
+    count = dist.total(torch.tensor(len(rows), device=rows.device))
+    return (dist.total(rows.sum(0)) / count.clamp_min(1))[None]

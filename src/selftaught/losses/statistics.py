@@ -7,6 +7,7 @@ and gradients.  Each of them computes the same value.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import dist
@@ -81,6 +82,40 @@ def epps_pulley(x: Tensor, directions: Tensor, *, reach: float = 5.0, knots: int
     waves = dist.sum_all(torch.stack([angles.cos().sum(0), angles.sin().sum(0)])) / rows  # (2, S, T)
     apart = (waves[0] - normal).square() + waves[1].square()
     return rows * (apart @ weight).mean()
+
+
+@full_precision
+def coding_rate(x: Tensor, *, distortion: float = 0.2) -> Tensor:
+    """(...,) log det(I + P / (N distortion) z^T z) / 2 of the N unit rows z of x (..., B, P) over all ranks: the volume that they fill.
+
+    Smallest where all rows are one direction, largest where they are spread evenly over all.  `distortion` is the paper's epsilon^2.
+    Yu et al. 2020; Tong et al. 2023 (arXiv:2304.03977), equation 1.  Cost: B P^2 multiply-adds, P^2 floats to exchange, P^3 / 3 for the determinant.
+    """
+    rows, width = x.shape[-2] * dist.world(), x.shape[-1]
+    unit = F.normalize(x, dim=-1)
+    table = dist.sum_all(unit.mT @ unit) * (width / (rows * distortion))
+    root = torch.linalg.cholesky(table + torch.eye(width, dtype=x.dtype, device=x.device))
+    return root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+@full_precision
+def koleo(x: Tensor, *, epsilon: float = 1e-4) -> Tensor:
+    """Minus the mean logarithm of each row's distance d to its nearest neighbour among all ranks' rows (B, P), which are normalised first.
+
+    log sqrt(d^2 + epsilon^2) in the place of log d: two equal rows, or a collapse, give a large finite number and a gradient of at most
+    1 / (2 epsilon), not an infinity.  Sablayrolles et al. 2019, equation 4; Oquab et al. 2024 (DINOv2), section 4.  Raises ValueError for a single row.
+    Cost: W B^2 P multiply-adds.
+    """
+    if len(x) * dist.world() < 2:
+        raise ValueError("koleo needs two rows at least: one has no neighbour")
+    unit = F.normalize(x, dim=-1)
+    everyone = dist.gather_rows(unit)
+    here = torch.arange(len(x), device=x.device)
+    with torch.no_grad():
+        likeness = unit @ everyone.T
+        likeness[here, here + dist.rank() * len(x)] = -torch.inf
+        nearest = likeness.argmax(1)
+    return mean(-0.5 * ((unit - everyone[nearest]).square().sum(1) + epsilon**2).log())
 
 
 def _standard(x: Tensor, rows: int, epsilon: float) -> Tensor:

@@ -91,6 +91,7 @@ class Softmax:
 
     def _descend(self, ridge: float, tolerance: float) -> None:
         """Limited-memory BFGS with backtracking (Nocedal & Wright, algorithm 7.4), preconditioned."""
+        assert self.gram is not None
         inverse = _Inverse(self.gram, self._curvature(), ridge)
         theta, pairs = self.theta, _Pairs(inverse)
         value, gradient = self._value_and_gradient(theta, ridge)

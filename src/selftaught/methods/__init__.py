@@ -50,8 +50,9 @@ def name_of(method: Kind) -> str:
     return next(name for name, cls in _methods().items() if cls is method)
 
 
-def fits(method: Kind, modality: Any) -> str | None:
-    """None where `method` can learn from `modality` (a class, an object of it or its name); else why not and what can."""
+def fits(method: Kind | Method | ClosedForm, modality: Any) -> str | None:
+    """None where `method` (a class, or one with its options) can learn from `modality` (a class, an object of it or its name); else why
+    not and what can."""
     kind = modalities.find(modality) if isinstance(modality, str) else modality
     missing = sorted(method.needs & OFFERED.keys() - kind.offers)
     if not missing:
@@ -60,23 +61,23 @@ def fits(method: Kind, modality: Any) -> str | None:
     able = [m.name for m in _modalities() if method.needs & OFFERED.keys() <= m.offers]
     run = [name for name, cls in _methods().items() if cls.needs & OFFERED.keys() <= kind.offers]
     return (
-        f"{name_of(method)} cannot learn from {kind.name}: it needs {wanted}, which {kind.name} does not offer.\n"
+        f"{name_of(method if isinstance(method, type) else type(method))} cannot learn from {kind.name}: it needs {wanted}, which {kind.name} does not offer.\n"
         f"  Kinds of data that do: {', '.join(able) or 'none'}.  Methods for {kind.name}: {', '.join(run) or 'none'}."
     )
 
 
-def check(method: Kind, encoder: Encoder) -> None:
+def check(method: Kind | Method | ClosedForm, encoder: Encoder) -> None:
     """RequestError where `encoder` cannot do what `method` asks of it, or has nothing that a gradient could change."""
     if not any(p.requires_grad for p in encoder.parameters()):
         raise RequestError(
-            f"{name_of(method)} trains by gradient, and {encoder.kind} has no parameter to train: it is worked out in closed form.",
-            "Use it as it is (evaluate, embed, predict), or leave --encoder out; "
-            "a small network whose first filters are patches of your data: --encoder resnet-small --set encoder_options.start=atoms.",
+            f"{name_of(method if isinstance(method, type) else type(method))} trains by gradient, and {encoder.kind} has no parameter to train: it is worked out in closed form.",
+            "Use it as it is (evaluate, embed, predict), or leave --encoder out; a network that learns from it: --method distil --teacher RUN; "
+            "one whose first filters are patches of your data: --encoder resnet-small --set encoder_options.start=atoms.",
         )
     missing = sorted(method.needs & ABLE.keys() - encoder.can)
     if missing:
         raise RequestError(
-            f"{name_of(method)} needs an encoder that {' and '.join(ABLE[m] for m in missing)}; {encoder.kind} is none.",
+            f"{name_of(method if isinstance(method, type) else type(method))} needs an encoder that {' and '.join(ABLE[m] for m in missing)}; {encoder.kind} is none.",
             "Leave --encoder out, or take one with tokens (for images a ViT).",
         )
 

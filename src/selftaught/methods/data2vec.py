@@ -26,7 +26,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSp
 from ..losses import full_precision, mean, smooth_absolute
 from ..nets.heads import Linear
 from ..nets.teacher import Teacher
-from ..views import block_masks, random_tokens
+from ..views import hidden_tokens
 
 
 class Data2Vec(Method):
@@ -69,12 +69,8 @@ class Data2Vec(Method):
         (view,) = batch.views
         with torch.no_grad():
             tokens = self.encoder.tokenize(view)
-        able = self.modality.target(view, tokens.grid).valid
-        if tokens.content is not None:
-            able = able & tokens.content[:, tokens.prefix :]
-        if tokens.grid is not None and len(tokens.grid) == 2:
-            return able & block_masks(batch.draw(), (tokens.grid[0], tokens.grid[1]), self.ratio).dropped, tokens.grid
-        return random_tokens(batch.draw(), able, self.ratio), tokens.grid
+        able = self.modality.target(view, tokens.grid).valid & tokens.told
+        return hidden_tokens(batch.draw(), able, tokens.grid, self.ratio), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views

@@ -25,7 +25,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, dist, encode
-from ..losses import swapped_prediction
+from ..losses import perplexity, swapped_prediction
 from ..nets.heads import MLP, Prototypes
 from ..nets.teacher import Teacher
 
@@ -102,7 +102,7 @@ class DINO(Method):
         loss = swapped_prediction(wanted, scores, temperature=self.temperature, total=batch.total)
         return {
             "loss": loss, "baseline": loss.new_tensor(math.log(self.prototypes)), "centre": middle,
-            "code_perplexity": _used(wanted[0]), "codes": loss.new_tensor(self.prototypes), "features": features[0].detach(),
+            "code_perplexity": perplexity(wanted[0]), "codes": loss.new_tensor(self.prototypes), "features": features[0].detach(),
         }  # fmt: skip
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
@@ -116,9 +116,3 @@ class DINO(Method):
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector, "prototypes": self.codebook})
-
-
-@torch.no_grad()
-def _used(wanted: Tensor) -> Tensor:
-    """exp of the entropy of the teacher's mean class probabilities over all ranks: 1 to the number of classes."""
-    return torch.special.entr(dist.total(wanted.sum(0)) / (len(wanted) * dist.world())).sum().exp()

@@ -20,8 +20,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, Target, ViewSpec, dist
-from ..losses import full_precision, logged, mean
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet, Target, ViewSpec
+from ..losses import full_precision, logged, mean, middle
 from ..nets.heads import Linear
 from ..views import random_tokens
 
@@ -67,7 +67,7 @@ class SimMIM(Method):
         hidden = self.modality.corrupt(view, chosen, grid, batch.draw())
         read = self.encoder.trunk(self.encoder.tokenize(hidden))
         wanted = target.values[chosen]
-        off, blind = absolute(self.head(read.patches[chosen]), wanted), absolute(_middle(wanted), wanted)
+        off, blind = absolute(self.head(read.patches[chosen]), wanted), absolute(middle(wanted), wanted)
         return {
             "loss": mean(off, batch.total), "baseline": logged(blind),
             "features": self.encoder.pool(read).detach(),
@@ -91,13 +91,6 @@ class SimMIM(Method):
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"head": self.head})
-
-
-@torch.no_grad()
-def _middle(wanted: Tensor) -> Tensor:
-    """(1, P) the mean of (M, P) over all ranks."""
-    count = dist.total(torch.tensor(len(wanted), device=wanted.device))
-    return (dist.total(wanted.sum(0)) / count.clamp_min(1))[None]
 
 
 @full_precision

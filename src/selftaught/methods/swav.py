@@ -9,11 +9,14 @@ crop of a crop); far more prototypes than rows in a batch, so that an even assig
 even assignment cuts to pieces.
 What to watch: `code_perplexity`, the number of prototypes that the batch's assignments use; near 1 the codes have collapsed.
 
+Small batches: --queue 1024 keeps the projections of earlier rows, which take part in the assignments (and in nothing else), so that an even
+assignment means something with more prototypes than a batch has rows.  They enter after a share of the run, once there are enough.
+
 Cost: as SimCLR for the two large crops; a small crop of half the side costs a quarter of one.  Rows of the batch meet in the
 assignments, and no replay is offered: accumulation is refused.
 
 Scaled to the budget: 3000 prototypes and batch 4096 -> 64 and 256, so that each prototype has rows in every batch and no queue of old
-features is needed; epsilon 0.05 -> 0.03; 6 small crops -> 2; prototypes rest for the first 2 % of the steps (the paper's first epoch of 400-800); LARS -> AdamW.
+features is needed (the paper: 3,840, from its 15th epoch of 200); epsilon 0.05 -> 0.03; 6 small crops -> 2; prototypes rest for the first 2 % of the steps (the paper's first epoch of 400-800); LARS -> AdamW.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSpec, dist, encode
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, dist, encode
 from ..losses import sinkhorn, swapped_prediction
 from ..nets.heads import MLP, Prototypes
+from ..nets.queue import Queue
 
 
 class SwAV(Method):
@@ -39,6 +43,7 @@ class SwAV(Method):
     )
     needs: ClassVar[frozenset[str]] = frozenset({"augment", "local"})
     couples_rows: ClassVar[bool] = True
+    commits: ClassVar[frozenset[str]] = frozenset({"projections"})
 
     prototypes: int = 64
     """Number of prototypes; at most about the rows of a batch."""
@@ -52,6 +57,10 @@ class SwAV(Method):
     """Sinkhorn iterations."""
     resting: float = 0.02
     """Share of the run, at its start, during which the prototypes stay where they were drawn."""
+    queue: int = 0
+    """Earlier rows, over all processes, that take part in the assignments; 0 has none."""
+    queue_from: float = 0.1
+    """Share of the run after which they do."""
     hidden: int = 256
     """Hidden width of the projector."""
     width: int = 64
@@ -78,6 +87,14 @@ class SwAV(Method):
         self.encoder = encoder
         self.projector = MLP((encoder.dim, self.hidden, self.width))
         self.codebook = Prototypes(self.width, self.prototypes)
+        if self.queue < 0 or self.queue % dist.world():
+            raise RequestError(
+                f"queue = {self.queue} cannot be shared by {dist.world()} processes.",
+                "Give a multiple of their number.",
+            )
+        if self.queue:
+            self.earlier = Queue(self.queue, 2 * self.width)  # a row holds both large views
+            self.register_buffer("stored", torch.zeros((), dtype=torch.int64))
         return self
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -88,19 +105,36 @@ class SwAV(Method):
             batch.progress < self.resting
         ):  # a gradient of zero, not none: data-parallel training waits for every parameter's
             weight = weight.detach() + 0 * weight
-        scores = functional_call(self.codebook, {"weight": weight}, (self.projector(torch.cat(features)),))
+        projected = self.projector(torch.cat(features))
+        scores = functional_call(self.codebook, {"weight": weight}, (projected,))
         cosines = list(scores.chunk(len(views)))
-        assigned = [
-            sinkhorn(c, epsilon=self.epsilon, iterations=self.iterations) for c in cosines[: len(batch.of("global"))]
-        ]
+        assigned = [self._assign(c, old) for c, old in zip(cosines, self._old(batch.progress), strict=False)]
         loss = swapped_prediction(assigned, cosines, temperature=self.temperature)
         return {
             "loss": loss, "baseline": loss.new_tensor(math.log(self.prototypes)), "features": features[0].detach(),
             "code_perplexity": _perplexity(assigned[0]), "codes": loss.new_tensor(self.prototypes),
+            **({"projections": dist.gather_rows(torch.cat(projected.detach().chunk(len(views))[:2], 1))} if self.queue else {}),
         }  # fmt: skip
 
     def nearness(self, batch: Batch) -> Tensor:
         return self.codebook(self.projector(self.encoder(batch.views[0])))
+
+    def _assign(self, cosines: Tensor, old: Tensor | None) -> Tensor:
+        """(B, K) codes of the batch's rows, worked out together with those of earlier rows where these take part."""
+        both = cosines if old is None else torch.cat([cosines, self.codebook(old)])
+        return sinkhorn(both, epsilon=self.epsilon, iterations=self.iterations)[: len(cosines)]
+
+    def _old(self, progress: float) -> list[Tensor] | list[None]:
+        """This process's share of the earlier projections of each large view, or nothing while there are not enough."""
+        if not self.queue or progress < self.queue_from or int(self.get_buffer("stored")) < self.queue:
+            return [None, None]
+        return list(self.earlier.rows.chunk(dist.world())[dist.rank()].chunk(2, 1))
+
+    def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
+        if self.queue and "projections" in outputs:
+            self.earlier.push(outputs["projections"])
+            stored = self.get_buffer("stored")
+            stored.copy_((stored + len(outputs["projections"])).clamp_max(self.queue))
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector, "prototypes": self.codebook})

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .. import data
 from ..core import DataError, ModelError, RequestError
 from ..core import find as finder
 from ..core.errors import nearest
 from ..nets import files
+from . import _trained
+from ._trained import Trained
 from ._windows import windows_of
 from .guess import Guess
 
-__all__ = ["Guess", "find", "load", "names", "open_data", "sniff"]
+__all__ = ["Guess", "Trained", "find", "load", "names", "open_data", "open_trained", "sniff"]
 
 _OTHER_FILES = {"guess"}
 
@@ -124,3 +126,8 @@ def load(folder: str | Path) -> Any:
             f"{str(folder)!r} is for data of kind {name!r}, which is not known here.", f"Known: {', '.join(names())}."
         )
     return find(name).load(folder)
+
+
+def open_trained(name: str, modality: Any, *, wanted: Literal["auto", "features", "classes"] = "auto") -> Trained:
+    """The trained network `name` as a distillation asks it (see _trained.open_trained)."""
+    return _trained.open_trained(name, modality, load, wanted=wanted)

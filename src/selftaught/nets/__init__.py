@@ -115,6 +115,14 @@ def rebuild(config: dict) -> Encoder:
         paired = Paired()  # a plan for its shapes: the widths are compared when it is built
         paired.towers = nn.ModuleDict(built)
         return paired
+    if kind == "headed":
+        from . import headed
+
+        inner = rebuild(config.get("encoder"))  # type: ignore[arg-type]  # judged there
+        try:
+            return headed.rebuild(config, inner)
+        except (RequestError, ValueError, TypeError) as error:
+            raise ModelError(f"The options of a headed encoder do not describe one: {error}") from error
     if kind not in kinds() or not isinstance(options, dict):
         raise ModelError(f"The encoder's kind {kind!r} is not known here.", f"Known: {', '.join(sorted(kinds()))}.")
     try:

@@ -52,6 +52,11 @@ class MLP(nn.Sequential):
         return {"kind": "mlp", "options": self.options}
 
 
+def hidden_layer(inputs: int, outputs: int, *, norm: Norm = "batch") -> nn.Sequential:
+    """(B, inputs) -> (B, outputs): one hidden layer of an MLP: linear, normalisation, ReLU."""
+    return nn.Sequential(*list(MLP((inputs, outputs, 1), norm=norm))[:-1])
+
+
 def _norm(norm: Norm, width: int, affine: bool) -> nn.Module:
     if norm == "batch":
         return BatchNorm1d(width, affine=affine)

@@ -29,6 +29,8 @@ from .tensors import TensorFile, check_room
 
 FORMAT, VERSION = "selftaught", 1
 WEIGHTS, CONFIG, PARTS = "model.safetensors", "config.json", "parts"
+LABELS = "labels.json"
+"""Beside an encoder with a task's head: what its outputs mean."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -57,7 +59,7 @@ class Stored(nn.Module):
         )
 
 
-def _state(module: nn.Module) -> dict[str, Tensor]:
+def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Names and tensors, a tensor that stands under several names once; in the names of the library it comes from."""
     portable: Callable[[], dict[str, Tensor]] | None = getattr(module, "portable_state", None)
     if portable is not None:
@@ -91,7 +93,7 @@ def save(
 ) -> Path:
     """Writes the folder at once (a sibling is written and fsynced, then takes its place); returns it.
 
-    `sides` are further files, {name: dict (as JSON) or bytes}; `fill(path)` may write others into the folder before it takes
+    `sides` are further files beside `kept.sides`, {name: dict (as JSON) or bytes}; `fill(path)` may write others into the folder before it takes
     its place (modality.save).  An existing folder is replaced only where it is a saved encoder or empty: else RequestError.
     Raises ModelError where a weight is not finite, ValueError where the encoder's config does not describe it.
     """
@@ -101,9 +103,9 @@ def save(
     tied = set(kept.ties)
     content: dict[str, bytes] = {WEIGHTS: to_bytes(_sound(_like(kept.encoder), "the encoder"))}
     for name, part in kept.parts.items():
-        state = {k: v for k, v in _state(part).items() if f"{name}.{k}" not in tied}
+        state = {k: v for k, v in state_of(part).items() if f"{name}.{k}" not in tied}
         content[f"{PARTS}/{name}.safetensors"] = to_bytes(_sound(state, f"the part {name!r}"))
-    for name, side in (sides or {}).items():
+    for name, side in {**kept.sides, **(sides or {})}.items():
         if not _NAME.fullmatch(name) or name in (WEIGHTS, CONFIG, PARTS) or name.lower().endswith(files.PICKLES):
             raise ValueError(f"{name!r} cannot be a file beside an encoder")
         content[name] = side if isinstance(side, bytes) else _json(side)
@@ -146,8 +148,8 @@ def _part_config(part: nn.Module) -> dict | None:
 def _like(encoder: Encoder) -> dict[str, Tensor]:
     """The encoder's tensors in the types of a new one; ValueError where its own config would build something else."""
     plain = json.loads(_json(encoder.config()))
-    wanted = _state(_blueprint(lambda: nets.rebuild(plain), "the encoder"))
-    state = _state(encoder)
+    wanted = state_of(_blueprint(lambda: nets.rebuild(plain), "the encoder"))
+    state = state_of(encoder)
     if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in state.items()}:
         differ = sorted(set(wanted) ^ set(state)) or sorted(k for k in wanted if wanted[k].shape != state[k].shape)
         raise ValueError(f"the encoder's config does not describe it: {differ[:5]} differ")
@@ -214,10 +216,10 @@ def load(folder: str | Path, *, parts: bool | Iterable[str] = True) -> Kept:
 def fingerprint(encoder: Encoder) -> str:
     """SHA-256 of an encoder's config and tensors: the same for the same network after saving and loading."""
     digest = hashlib.sha256(json.dumps(json.loads(_json(encoder.config())), sort_keys=True).encode())
-    for name, tensor in sorted(_state(encoder).items()):
+    for name, tensor in sorted(state_of(encoder).items()):
         held = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
-        digest.update(held.flatten().view(torch.uint8).numpy() if held.numel() else b"")
+        digest.update(held.flatten().view(torch.uint8).numpy().tobytes() if held.numel() else b"")
     return digest.hexdigest()
 
 
@@ -274,16 +276,12 @@ def _load_module(home: Path, name: str, make: Callable[[], nn.Module], what: str
     """The module of `make` with the tensors of a file; `absent` are those that come from a tie."""
     plan = _blueprint(make, what)
     with TensorFile(home, name) as file:
-        _compare(file, {k: v for k, v in _state(plan).items() if k not in absent}, what)
+        _compare(file, {k: v for k, v in state_of(plan).items() if k not in absent}, what)
         hidden = sum(b.numel() for b in plan.buffers())
         if hidden > 2 * sum(e.numel for e in file.entries.values()) + (1 << 24):
             raise ModelError(f"The config of {what} asks for buffers far larger than its weights.", "Refused.")
         module = make()
-        take: Callable[[dict[str, Tensor]], None] | None = getattr(module, "take_portable", None)
-        if take is not None:
-            take(dict(file.tensors()))
-        else:
-            _fill(module, file)
+        fill(module, dict(file.tensors()))
     return module.eval()
 
 
@@ -305,10 +303,14 @@ def _compare(file: TensorFile, wanted: dict[str, Tensor], what: str) -> None:
 
 
 @torch.no_grad()
-def _fill(module: nn.Module, file: TensorFile) -> None:
-    state = module.state_dict(keep_vars=True)
-    for name in file.entries:
-        state[name].copy_(file.read(name))
+def fill(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Gives a module what `state_of` took from one like it."""
+    take: Callable[[dict[str, Tensor]], None] | None = getattr(module, "take_portable", None)
+    if take is not None:
+        return take(state)
+    own = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        own[name].copy_(tensor)
 
 
 def _load_part(home: Path, name: str, config: dict) -> nn.Module:

@@ -37,6 +37,8 @@ def train_method(job: Job) -> dict[str, Any]:
         multiple=multiple_of(job, encoder),
     )  # fmt: skip
     method.setup(encoder, job.facts)
+    for note in method.notes():
+        job.tell(note)
     method.to(accelerator.device)
     method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this form out
     specs = method.views(job.facts)
@@ -189,9 +191,9 @@ def conclude(
         )
         return result
     assert isinstance(job.method, Method)
-    if training.horizon > 0:
-        settle(job, encoder)
     kept = job.method.keep()
+    if training.horizon > 0:
+        settle(job, kept.encoder)
     if starts.continues(job) and dist.rank() == 0:
         result["guard"] = guard(job, kept.encoder)
     keep(job, kept, result)

@@ -49,14 +49,19 @@ class Chosen:
     """A method that was chosen: its name and its class."""
 
     name: str
-    cls: type
+    cls: methods.Kind
 
-    def build(self, options: dict) -> Method | ClosedForm:
-        return module.build(self.cls, options, self.name)
+    def build(self, options: dict, modality) -> Method | ClosedForm:
+        """The method with its options; refused with the reason where it does not fit the kind of data."""
+        method = module.build(self.cls, options, self.name)
+        refusal = methods.fits(method, modality)
+        if refusal:
+            raise RequestError(refusal)
+        return method
 
 
 def choose_method(name: str | None, modality, listener: Listener, encoder: str | None = None) -> Chosen:
-    """The method asked for, or the modality's own default, said aloud; refused with the reason where it does not fit.
+    """The method asked for, or the modality's own default, said aloud.
 
     `encoder`: what `--encoder` names; a closed form trains none.
     """
@@ -73,9 +78,6 @@ def choose_method(name: str | None, modality, listener: Listener, encoder: str |
             f"{name} is a closed form: it works its encoder out itself and cannot use --encoder {encoder}.",
             "Leave --encoder out, or take a method that trains (selftaught methods).",
         )
-    refusal = methods.fits(cls, modality)
-    if refusal:
-        raise RequestError(refusal)
     return Chosen(methods.name_of(cls), cls)
 
 
@@ -90,7 +92,7 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
         encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
         with torch.no_grad():
             encoder.start_from(sample_of(job))
-    methods.check(type(job.method), encoder)
+    methods.check(job.method, encoder)
     parameters = sum(p.numel() for p in encoder.parameters())
     job.listener.say(f"encoder: {encoder.kind}, {parameters / 1e6:.2f} M parameters, {encoder.dim} dimensions.")
     return encoder

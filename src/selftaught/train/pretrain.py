@@ -106,7 +106,11 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
         groups=settings.group is not None,
     )
     kind = choose_method(settings.method, dataset.modality, listener, settings.encoder)
-    method = kind.build(settings.options)
+    options = {
+        k: _absolute(v) if k in kind.cls.folders and isinstance(v, str) else v for k, v in settings.options.items()
+    }
+    settings = replace(settings, options=options)
+    method = kind.build(settings.options, dataset.modality)
     run = _folder(out, settings, kind.name, resume, overwrite)
     start = starts.absolute(settings.encoder) if settings.encoder else None
     settings = replace(settings, method=kind.name, data=_absolute(settings.data), encoder=start)
@@ -197,4 +201,8 @@ def _folder(out, settings: Settings, method: str, resume: bool, overwrite: bool)
 
 
 def _absolute(data: str) -> str:
-    return str(Path(data).resolve()) if Path(data).exists() else data
+    """A path that is there, from the root; behind transformers: and timm: too.  Other text as it is."""
+    library, colon, rest = data.partition(":")
+    if colon and library in ("transformers", "timm"):
+        return f"{library}:{_absolute(rest)}"
+    return str(Path(data).resolve()) if data and Path(data).exists() else data

@@ -51,6 +51,13 @@ def random_tokens(draw: Draw, valid: Tensor, ratio: float, *, purpose: str = "ma
     return rank < wanted
 
 
+def hidden_tokens(draw: Draw, able: Tensor, grid: tuple[int, ...] | None, ratio: float) -> Tensor:
+    """(B, N) bool: about `ratio` of the tokens `able` (B, N) bool, in blocks on a grid of two axes, else single ones."""
+    if grid is not None and len(grid) == 2:
+        return able & block_masks(draw, (grid[0], grid[1]), ratio).dropped
+    return random_tokens(draw, able, ratio)
+
+
 def rectangles(
     draw: Draw,
     grid: tuple[int, int],
