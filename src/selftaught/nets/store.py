@@ -217,7 +217,8 @@ def fingerprint(encoder: Encoder) -> str:
     for name, tensor in sorted(_state(encoder).items()):
         held = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
-        digest.update(held.flatten().view(torch.uint8).numpy() if held.numel() else b"")
+        if held.numel():
+            digest.update(held.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
