@@ -155,7 +155,8 @@ def _build(found: Found, file: TensorFile) -> Encoder:
     check_room([file])
     read = lambda how: file.read(how) if isinstance(how, str) else how(file)  # noqa: E731
     if found.kind == "borrowed":
-        borrowed = Borrowed(**found.options)
+        borrowed = nets.build("borrowed", **found.options)
+        assert isinstance(borrowed, Borrowed)
         borrowed.take_weights({ours: read(how).float() for ours, how in found.made_of.items()})
         return borrowed
     with blank():
@@ -195,7 +196,11 @@ def _resnet(file: TensorFile, told: dict[str, Any]) -> Found:
     entries = file.entries
     counts = tuple(_count(entries, rf"layer{i}\.(\d+)\.") for i in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in entries
-    kinds = {(False, (2, 2, 2, 2)): 18, (False, (3, 4, 6, 3)): 34, (True, (3, 4, 6, 3)): 50}
+    kinds: dict[tuple[bool, tuple[int, ...]], int] = {
+        (False, (2, 2, 2, 2)): 18,
+        (False, (3, 4, 6, 3)): 34,
+        (True, (3, 4, 6, 3)): 50,
+    }
     kinds |= {(True, (3, 4, 23, 3)): 101, (True, (3, 8, 36, 3)): 152}
     if (bottleneck, counts) not in kinds:
         raise ModelError(
