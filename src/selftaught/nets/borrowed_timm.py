@@ -118,7 +118,7 @@ def from_timm(
     )
     if not _importable():
         return named_weights.from_file(
-            str(folder), {**told, **options, "image_size": size and tuple(size[1:]), **_named(config)}, "timm"
+            str(folder), {**told, **options, "image_size": size and tuple(size[1:]), **_named(config)}, "timm", root
         )
     if size:
         options |= {"channels": size[0], "image_size": size[1]}
