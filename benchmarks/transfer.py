@@ -1,6 +1,6 @@
 """Starting from a model against beginning anew, on CIFAR-10; and whether the guard notices two planted cases where continuing hurts.
 
-    python benchmarks/transfer.py [--seeds 0,1,2] [--minutes 2] [--work FOLDER]
+    python benchmarks/transfer.py [--seeds 0,1,2] [--minutes 2] [--work FOLDER] [--steps N --name trial]
 
 The start is pretrained here (SimCLR, the small residual network) on the training pictures of 8 of the 10 classes; one's own data are the training
 pictures of the other two (bird, frog), without labels.  Arms, each a cell of at most three minutes on two cores:
@@ -65,36 +65,29 @@ def noise(rows: int = 10_000) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (rows, 32, 32, 3), dtype=np.uint8)
 
 
-def start_of(seed: int, minutes: float, data: dict[str, Path], work: Path) -> Path:
-    """The run that the others start from; trained where it is not there yet, for the same minutes."""
+def start_of(seed: int, length: dict, data: dict[str, Path], work: Path) -> Path:
+    """The run that the others start from; trained where it is not there yet, as long as they."""
     from selftaught import train
 
     out = work / f"start-{seed}"
     if not (out / "encoder" / "config.json").exists():
-        train.pretrain(data["eight"], method="simclr", seed=seed, minutes=minutes, out=out, overwrite=True)
+        train.pretrain(data["eight"], method="simclr", seed=seed, out=out, overwrite=True, **length)
     return out
 
 
-def pretrained(arm: str, seed: int, minutes: float, data: dict[str, Path], work: Path) -> tuple[Path, dict]:
+def pretrained(arm: str, seed: int, length: dict, data: dict[str, Path], work: Path) -> tuple[Path, dict]:
     """(the run of an arm, what `pretrain` returned)."""
     from selftaught import train
 
     if arm == "start":
-        out = start_of(seed, minutes, data, work)
+        out = start_of(seed, length, data, work)
         return out, train.Run(out).read_json("result.json")
     source = noise() if arm == "noise" else data["own"]
-    begun = {} if arm == "anew" else {"encoder": str(start_of(seed, minutes, data, work))}
-    for_minutes = minutes / 2 if arm in PLANTED else minutes
+    begun = {} if arm == "anew" else {"encoder": str(start_of(seed, length, data, work))}
+    length = {k: type(v)(v / 2) for k, v in length.items()} if arm in PLANTED else length
     out = work / f"{arm}-{seed}"
     done = train.pretrain(
-        source,
-        method="simclr",
-        seed=seed,
-        minutes=for_minutes,
-        out=out,
-        overwrite=True,
-        **begun,
-        **PLANTED.get(arm, {}),
+        source, method="simclr", seed=seed, out=out, overwrite=True, **length, **begun, **PLANTED.get(arm, {})
     )
     return out, done.result
 
@@ -116,10 +109,10 @@ def judged(run: Path, seed: int, data: dict[str, Path]) -> dict:
     return out
 
 
-def cell(arm: str, seed: int, minutes: float, data: dict[str, Path], work: Path) -> dict:
+def cell(arm: str, seed: int, length: dict, data: dict[str, Path], work: Path) -> dict:
     """One arm with one seed: trained, judged, and what the guard said."""
     began = time.perf_counter()
-    run, result = pretrained(arm, seed, minutes, data, work)
+    run, result = pretrained(arm, seed, length, data, work)
     trained = time.perf_counter() - began
     figures = {k: result[k] for k in ("steps", "examples", "seconds", "loss", "alarms")}
     return {
@@ -133,6 +126,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--steps", type=int, help="in place of minutes: a trial on a machine that is busy")
     parser.add_argument("--work", default=str(Path(tempfile.gettempdir()) / "selftaught-transfer"))
     parser.add_argument("--name", default="transfer", help="of the result file")
     args = parser.parse_args()
@@ -140,16 +134,16 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     results = Results(
         args.name, data="CIFAR-10, JPEG copies", left_out="bird, frog (8 of 10 classes in the start)",
-        minutes=args.minutes, planted_minutes=args.minutes / 2,
+        length="the planted arms: half", **({"steps": args.steps} if args.steps else {"minutes": args.minutes}),
     )  # fmt: skip
-    data = pictures(work)
+    data, length = pictures(work), {"steps": args.steps} if args.steps else {"minutes": args.minutes}
     for seed in map(int, args.seeds.split(",")):
         for arm in args.arms.split(","):
             if arm not in ARMS:
                 raise SystemExit(f"{arm!r} is no arm: {', '.join(ARMS)}")
             if results.has(f"{arm} {seed}"):
                 continue
-            found = cell(arm, seed, args.minutes, data, work)
+            found = cell(arm, seed, length, data, work)
             results.put(f"{arm} {seed}", **found)
             said = {t: v.get("start", v["verdict"])["answer"] for t, v in found["tasks"].items()}
             print(arm, seed, said, (found["guard"] or {}).get("warnings"), f"{found['cell_seconds']} s", flush=True)

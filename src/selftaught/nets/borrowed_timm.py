@@ -108,7 +108,9 @@ def from_timm(
     if not isinstance(name, str) or not isinstance(settings, dict):
         raise ModelError(f"{str(folder)!r} holds no model of timm.", "Its config.json would name an 'architecture'.")
     bounds.check(settings)
-    options = {ours: tuple(settings[ours]) for ours in ("mean", "std") if isinstance(settings.get(ours), list)}
+    options: dict[str, Any] = {
+        ours: tuple(settings[ours]) for ours in ("mean", "std") if isinstance(settings.get(ours), list)
+    }
     options |= {k: v for k, v in told.items() if v is not None and k != "heads"}
     size = settings.get("input_size")
     size = (
@@ -116,7 +118,7 @@ def from_timm(
     )
     if not _importable():
         return named_weights.from_file(
-            str(folder), {**told, **options, "image_size": size and tuple(size[1:]), **_named(config)}, "timm"
+            str(folder), {**told, **options, "image_size": size and tuple(size[1:]), **_named(config)}, "timm", root
         )
     if size:
         options |= {"channels": size[0], "image_size": size[1]}
@@ -145,7 +147,7 @@ def _named(config: dict) -> dict[str, Any]:
     """What timm's config.json says of a ViT that shapes do not."""
     arguments = config.get("model_args")
     arguments = arguments if isinstance(arguments, dict) else {}
-    pooling = {"token": "class", "avg": "mean"}.get(arguments.get("global_pool", config.get("global_pool")))
+    pooling = {"token": "class", "avg": "mean"}.get(str(arguments.get("global_pool", config.get("global_pool"))))
     return {k: v for k, v in (("heads", arguments.get("num_heads")), ("pooling", pooling)) if v is not None}
 
 

@@ -64,10 +64,13 @@ def from_torchvision(
     return from_file(source, {"mean": mean, "std": std, "heads": heads}, "torchvision")
 
 
-def from_file(source: str, told: dict[str, Any], library: str) -> Encoder:
-    """The encoder of a state dict in safetensors; `told` (mean, std, heads, image_size, pooling, eps) is known from elsewhere."""
+def from_file(source: str, told: dict[str, Any], library: str, root: Path | None = None) -> Encoder:
+    """The encoder of a state dict in safetensors; `told` (mean, std, heads, image_size, pooling, eps) is known from elsewhere.
+
+    `root`: links are followed as long as they end inside it (a hub cache).
+    """
     folder, name = place(source, library)
-    with TensorFile(folder, name) as file, torch.random.fork_rng(devices=[]):
+    with TensorFile(folder, name, root=root) as file, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # a mask token that no file has: the same each time
         told = {**_metadata(file), **{k: v for k, v in told.items() if v is not None}}
         found = _recognise(file, told, library)
@@ -104,7 +107,9 @@ def _metadata(file: TensorFile) -> dict[str, Any]:
     """What our own export writes beside the weights; nothing where it is absent, ModelError where it is nonsense."""
     out: dict[str, Any] = {}
     number = lambda v: isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e6  # noqa: E731
-    for name in ("mean", "std", "image_size", "heads", "pooling", "eps"):
+    whole = lambda v: isinstance(v, int) and number(v) and v > 0  # noqa: E731
+    checks = {"mean": number, "std": number, "image_size": whole, "heads": whole, "eps": number}
+    for name in (*checks, "pooling"):
         text = file.metadata.get(name)
         if text is None:
             continue
@@ -113,7 +118,12 @@ def _metadata(file: TensorFile) -> dict[str, Any]:
         except ValueError:
             value = None
         listed = value if isinstance(value, list) else [value]
-        sound = value in ("mean", "class") if name == "pooling" else bool(listed) and all(map(number, listed))
+        if name == "pooling":
+            sound = value in ("mean", "class")
+        else:
+            counts = {"image_size": (1, 2), "heads": (1,), "eps": (1,)}.get(name, (len(listed),))
+            sound = bool(listed) and all(map(checks[name], listed)) and len(listed) in counts
+            value = value[0] if len(listed) == 1 and isinstance(value, list) and name not in ("mean", "std") else value
         if not sound:
             raise ModelError(f"{file.name!r}: its metadata {name} = {text[:60]!r} is none.", "Save the file again.")
         out[name] = tuple(listed) if isinstance(value, list) else value
@@ -155,7 +165,8 @@ def _build(found: Found, file: TensorFile) -> Encoder:
     check_room([file])
     read = lambda how: file.read(how) if isinstance(how, str) else how(file)  # noqa: E731
     if found.kind == "borrowed":
-        borrowed = Borrowed(**found.options)
+        borrowed = nets.build("borrowed", **found.options)
+        assert isinstance(borrowed, Borrowed)
         borrowed.take_weights({ours: read(how).float() for ours, how in found.made_of.items()})
         return borrowed
     with blank():
@@ -195,7 +206,11 @@ def _resnet(file: TensorFile, told: dict[str, Any]) -> Found:
     entries = file.entries
     counts = tuple(_count(entries, rf"layer{i}\.(\d+)\.") for i in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in entries
-    kinds = {(False, (2, 2, 2, 2)): 18, (False, (3, 4, 6, 3)): 34, (True, (3, 4, 6, 3)): 50}
+    kinds: dict[tuple[bool, tuple[int, ...]], int] = {
+        (False, (2, 2, 2, 2)): 18,
+        (False, (3, 4, 6, 3)): 34,
+        (True, (3, 4, 6, 3)): 50,
+    }
     kinds |= {(True, (3, 4, 23, 3)): 101, (True, (3, 8, 36, 3)): 152}
     if (bottleneck, counts) not in kinds:
         raise ModelError(

@@ -133,7 +133,7 @@ def _preprocessing(folder: Path, root: Path | None, wanted: Plan) -> dict:
     if not _number(factor) or factor <= 0:
         raise ModelError(f"{PROCESSOR!r}: rescale_factor = {str(factor)[:80]} is none.", "Numbers like 1/255 are.")
     shift = 1.0 if given.get("rescale_offset") is True and factor != 1 else 0.0
-    found = {"mean": (0.0,), "std": (1.0,)}
+    found: dict[str, tuple[float, ...]] = {"mean": (0.0,), "std": (1.0,)}
     if given.get("do_normalize", True) is not False:
         found = {
             ours: values

@@ -219,7 +219,8 @@ def fingerprint(encoder: Encoder) -> str:
     for name, tensor in sorted(state_of(encoder).items()):
         held = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
-        digest.update(held.flatten().view(torch.uint8).numpy().tobytes() if held.numel() else b"")
+        if held.numel():
+            digest.update(held.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

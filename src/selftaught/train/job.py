@@ -88,6 +88,9 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
     if starts.continues(job):
         encoder = starts.load(job)
         starts.begin(job, encoder)
+        torch.manual_seed(
+            random.key(job.settings.seed, "initialisation")
+        )  # what begins anew beside it: the same on resuming
     else:
         encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
         with torch.no_grad():

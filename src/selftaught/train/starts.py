@@ -12,7 +12,6 @@ import numpy as np
 from .. import nets
 from ..core import Encoder, Kept, Recipe, dist
 from ..core.errors import ModelError, RequestError
-from ..data.bad import Bad
 from ..nets import store
 from .run import Run
 from .settings import Settings
@@ -89,7 +88,7 @@ def load(job: Job) -> Encoder:
 def begin(job: Job, encoder: Encoder) -> None:
     """Says what does not fit between model and data, and keeps the start: run/start and "start" in data.json."""
     found = _mismatches(job, encoder)
-    if job.resume and (job.run.folder / FOLDER).is_dir():
+    if job.resume and "start" in job.run.read_json("data.json"):
         return
     for mismatch in found:
         job.tell(f"WARNING {mismatch['text']} {mismatch['remedy']}".rstrip())
@@ -106,7 +105,7 @@ def _mismatches(job: Job, encoder: Encoder) -> list[dict[str, str]]:
         return []
     places = np.unique(np.linspace(0, len(job.data) - 1, min(LOOKED_AT, len(job.data))).astype(np.int64))
     own = job.settings.encoder is not None and Path(job.settings.encoder).is_dir()
-    payloads = [p for p in (job.data.payload(int(i)) for i in places) if not isinstance(p, Bad)]
+    payloads = [job.data.payload(int(i)) for i in places] if job.data.source.random_access else []
     return check(encoder, job.data.fetch(places), payloads, own)
 
 
