@@ -1,10 +1,11 @@
 """`selftaught finetune RUN DATA`"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
 
+from ..core.errors import RequestError
 from .arguments import Common, parse
 from .outcome import emit
 from .screen import listener
@@ -17,9 +18,9 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     """Labelled data."""
     labels: str | None = None
-    """The column of the labels (default: the one that looks like it, said aloud)."""
+    """The column of the labels, boxes or masks (default: the one that looks like it, said aloud); detect: or the COCO file in the folder."""
     task: str | None = None
-    """classify or regress (selftaught tasks)."""
+    """classify, regress, detect or segment (selftaught tasks)."""
     mode: Literal["head", "full", "lora"] = "full"
     """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; lora: low-rank adapters."""
     lora: bool = False
@@ -29,12 +30,18 @@ class Arguments(Common):
     labels_per_class: int | None = None
     """Use a class-balanced draw of so many."""
     epochs: int | None = None
-    batch: int = 64
-    """Rows in a step."""
+    batch: int | None = None
+    """Rows in a step (default: 64; detect and segment 16)."""
     lr: float | None = None
     """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
     views: Literal["mild", "plain"] = "mild"
     """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters)."""
+    boxes: Literal["xyxy", "xywh", "cxcywh"] | None = None
+    """detect: how a table's boxes are written (default: what the numbers allow, said aloud)."""
+    ignore: tuple[int, ...] = ()
+    """segment: values of masks that count neither way (255 does without being named)."""
+    size: int | None = None
+    """detect, segment: shorter side in pixels to which whole pictures are fitted (default: that of pretraining)."""
     seed: int = 0
     column: str | None = None
     """The column that holds the data, where the guess is wrong."""
@@ -47,6 +54,8 @@ class Arguments(Common):
 
 def run(argv: list[str]) -> None:
     from ..evaluation import finetune
+    from ..evaluation.dense import finetune_dense, serves
+    from ..train import dense
     from ..train.finetune import Plan
 
     arguments = parse(
@@ -56,19 +65,34 @@ def run(argv: list[str]) -> None:
         "Adapts RUN's encoder to a task with the labels of DATA; the test rows are scored once.",
     )
     ears = listener(quiet=arguments.quiet)
-    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
-    plan = Plan(**{name: value for name, value in asked.items() if value is not None})
+    mode = "lora" if arguments.lora else arguments.mode
+    shared = {
+        "labels": arguments.labels, "test": arguments.test, "mode": mode, "group": arguments.group, "seed": arguments.seed,
+        "out": arguments.out or f"{arguments.run.rstrip('/')}-model", "column": arguments.column, "max_bad": arguments.max_bad,
+        "device": arguments.device, "listener": ears, "labels_per_class": arguments.labels_per_class,
+    }  # fmt: skip
     try:
-        done = finetune(
-            arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
-            mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
-            plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
-            column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
-        )  # fmt: skip
+        if serves(arguments.task):
+            own = {"boxes": arguments.boxes, "ignore": arguments.ignore, "size": arguments.size}
+            done = finetune_dense(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
+        else:
+            _refuse_dense_flags(arguments)
+            done = finetune(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, Plan()), **shared)
     finally:
         ears.finish()
     result = done.result
     emit(result, arguments.json, _words(result))
+
+
+def _plan(arguments: Arguments, usual):
+    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
+    return replace(usual, **{name: value for name, value in asked.items() if value is not None})
+
+
+def _refuse_dense_flags(arguments: Arguments) -> None:
+    for name in ("boxes", "ignore", "size"):
+        if getattr(arguments, name):
+            raise RequestError(f"--{name} is for --task detect or segment.", "Leave it out, or name the task.")
 
 
 def _words(result: dict) -> str:

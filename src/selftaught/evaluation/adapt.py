@@ -66,8 +66,15 @@ def finetune(
     chosen on validation), "full" trains every parameter with layer-wise rates, "lora" low-rank adapters.
     labels_per_class: a class-balanced draw of so many (numbers: so many rows); plan: epochs, rates and the rest of training.
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
-    Raises RequestError, DataError or ModelError.
+    Tasks detect and segment are served by `dense.finetune_dense`, which takes further arguments.  Raises RequestError, DataError or ModelError.
     """
+    if task is not None and tasks.find(task).wants in ("boxes", "mask"):
+        from .dense import finetune_dense
+
+        return finetune_dense(
+            run, data, task=task, labels=labels, test=test, mode=mode, group=group, labels_per_class=labels_per_class, plan=plan, out=out,
+            seed=seed, column=column, max_bad=max_bad, device=device, listener=listener,
+        )  # fmt: skip
     if mode not in ("head", "full", "lora"):
         raise RequestError(f"{mode!r} is no way to finetune.", "Accepted: head, full, lora.")
     if task is not None and tasks.find(task).wants == "nothing":

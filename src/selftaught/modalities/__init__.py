@@ -17,7 +17,7 @@ from .guess import Guess
 
 __all__ = ["Guess", "find", "load", "names", "open_data", "sniff"]
 
-_OTHER_FILES = {"guess"}
+_OTHER_FILES = {"canvas", "guess"}
 
 
 def names() -> list[str]:

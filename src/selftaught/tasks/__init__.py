@@ -34,6 +34,11 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None)
     Raises RequestError where the named task cannot learn from them.
     """
     kind = find(name) if name else find("classify" if labels.classes is not None else "regress")
+    if kind.wants in ("boxes", "mask"):
+        raise RequestError(
+            f"Task {name!r} answers for parts of pictures: a probe of whole rows says nothing of it.",
+            f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained.",
+        )
     if kind.wants != ("class" if labels.classes is not None else "number"):
         held = f"{len(labels.classes)} classes" if labels.classes is not None else "numbers"
         raise RequestError(
