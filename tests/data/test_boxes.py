@@ -136,7 +136,7 @@ def test_structs_of_a_hub_set_and_classes_by_number(tmp_path):
 
 
 def test_tables_without_boxes_or_with_other_counts_say_so(tmp_path):
-    with pytest.raises(DataError, match="2 boxes .* 1 classes"):
+    with pytest.raises(DataError, match=r"2 boxes .* 1 classes"):
         open_boxes(table(tmp_path / "a.parquet", [[[0.0, 0, 5, 5], [1, 1, 9, 9]]] * 4, [["a"]] * 4))
     path = tmp_path / "b.parquet"
     pq.write_table(pa.table({"image": [coded(scene(k)[0]) for k in range(4)], "name": list("abcd")}), path)
@@ -145,7 +145,7 @@ def test_tables_without_boxes_or_with_other_counts_say_so(tmp_path):
     with pytest.raises(RequestError, match="nosuch"):
         open_boxes(path, named="nosuch")
     Image.fromarray(scene(0)[0]).save(tmp_path / "one.png")
-    with pytest.raises(RequestError, match="annotations.json"):
+    with pytest.raises(RequestError, match=r"annotations\.json"):
         open_boxes(tmp_path / "one.png")
 
 

@@ -93,7 +93,7 @@ def test_tables_with_a_column_of_masks(tmp_path):
     path = tmp_path / "m.parquet"
     held = {"image": [coded(scene(k)[0]) for k in range(3)], "mask": [coded(scene(k)[3]) for k in range(3)]}
     pq.write_table(pa.table(held), path)
-    source, column, found = open_masks(path)
+    _, column, found = open_masks(path)
     assert (column, found.column, found.classes) == ("image", "mask", ("0", "1", "2"))
     with pytest.raises(RequestError, match="other"):
         open_masks(path, named="other")

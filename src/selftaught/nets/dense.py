@@ -45,7 +45,8 @@ def maps_of(stages: Sequence[Tokens]) -> list[Tensor]:
         step = len(some) / min(TOGETHER, len(some))
         chosen = [some[math.ceil(step * (k + 1)) - 1] for k in range(min(TOGETHER, len(some)))]
         values = torch.cat([t.patches for t in chosen], 2)
-        out.append(values.transpose(1, 2).unflatten(2, grid))
+        # contiguous: torch 2.13 crashes in the backward of group norm for channels-last input that has no gradient
+        out.append(values.transpose(1, 2).unflatten(2, grid).contiguous())
     return out
 
 
