@@ -32,6 +32,10 @@ SIDE = {"bccd": 128, "camvid": 144}
 EPOCHS = {"bccd": {"head": 24, "full": 16}, "camvid": {"head": 16, "full": 8}}
 TASK = {"bccd": "detect", "camvid": "segment"}
 DRIVES = {"train": ("0016E5", "0001TP"), "validation": ("0006R0",), "test": ("Seq05VD",)}
+CLASSES = {
+    "bccd": ("Platelets", "RBC", "WBC"),
+    "camvid": ("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
+}  # fmt: skip
 BLOCK = 10  # neighbouring frames that count as one when pictures are resampled
 TALLIES = RESULTS / "dense"
 
@@ -69,10 +73,10 @@ def opened(name: str, files: dict[str, Path], image, encoder):
     parts, canvas, first = {}, None, None
     for part in DRIVES:
         if name == "bccd":
-            source, column, truth = open_boxes(files[part], classes=("Platelets", "RBC", "WBC"))
+            source, column, truth = open_boxes(files[part], classes=CLASSES[name])
         else:
-            like = first and (first.classes, first.values, first.ignored)
-            source, column, truth = open_masks(files[part], ignore=(11,), like=like)
+            like = (CLASSES[name], tuple(range(11)), (11, 255))  # 11: unlabelled
+            source, column, truth = open_masks(files[part], like=like)
         if canvas is None:
             first = truth
             canvas, encoder = Canvas.fit(truth.sizes, image, encoder, size=SIDE[name])

@@ -16,11 +16,13 @@ from selftaught.evaluation import finetune, load_model, predict
 from selftaught.evaluation.dense import DenseFinetuned, finetune_dense, load_dense
 from selftaught.modalities import find
 from selftaught.nets import store
-from selftaught.train.dense import PLAN, predictions
+from selftaught.train import pretrain
+from selftaught.train.dense import predictions
+from selftaught.train.finetune import Plan
 
 from ..scenes import coco_folder, mask_folder, scene
 
-PLAN = PLAN.__class__(epochs=3, batch=4, lr=4e-3)
+PLAN = Plan(epochs=3, batch=4, lr=4e-3)
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +214,8 @@ def test_a_backbone_of_transformers_from_a_folder(work, tmp_path, kind):
     }[kind]()
     with quiet():
         AutoModel.from_config(config).save_pretrained(tmp_path / "given")
-    encoder = nets.build(
-        *[nets.parse(f"transformers:{tmp_path / 'given'}")[0]], **nets.parse(f"transformers:{tmp_path / 'given'}")[1]
-    )
-    store.save(tmp_path / "run", Kept(encoder), fill=find("image")(side=32).save)
+    given = f"transformers:{tmp_path / 'given'}"
+    pretrain(work / "masks" / "images", method="simclr", encoder=given, steps=0, size=32, out=tmp_path / "run")
     done = finetune_dense(tmp_path / "run", work / "masks", task="segment", mode="full", plan=PLAN, out=tmp_path / "m")
     assert done.canvas.size == (32, 40)
     assert predict(tmp_path / "m", work / "masks-test").equals(predict(done, work / "masks-test"))

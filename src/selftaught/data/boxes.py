@@ -65,10 +65,10 @@ def open_boxes(
     file = coco.find(spec, named)
     if file is not None:
         held = coco.read(file, Path(spec).expanduser(), max_bad)
-        source, raws, known = held.source, held.rows, held.classes
-        raws = [Raw(r.boxes, [held.names[i] for i in r.categories], r.crowd) for r in raws]
+        source: Source = held.source
+        raws = [Raw(r.boxes, [held.names[i] for i in r.categories], r.crowd) for r in held.rows]
         form, picture = form or "xywh", "image"
-        found = Boxes(known, [], held.sizes, held.ids, held.pictures, held.notes)
+        found = Boxes(held.classes, [], held.sizes, held.ids, held.pictures, held.notes)
     else:
         source = open_source(spec)
         picture = picture_column(source, column)

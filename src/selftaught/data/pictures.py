@@ -172,7 +172,7 @@ def _indices(picture: Image.Image) -> np.ndarray:
     return pixels.astype(np.int64)
 
 
-def _unidentified(payload: bytes) -> Bad:
+def _unidentified(payload: bytes | bytearray | memoryview) -> Bad:
     head = bytes(payload[:32])
     known = image_format(head)
     if (known == "PNG" and bytes(4) in (head[16:20], head[20:24])) or (

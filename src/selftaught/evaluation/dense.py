@@ -98,22 +98,13 @@ def finetune_dense(
 ) -> DenseFinetuned:  # fmt: skip
     """Adapts a pretrained encoder to detection or segmentation with the boxes or masks of `data`, and scores it once on the test pictures.
 
-    data, test: a COCO folder, a folder with images/ and masks/, a table (see data.boxes and data.masks), or data.Annotated of one canvas.
+    data, test: a COCO folder, a folder with images/ and masks/, or a table (see data.boxes and data.masks).
     mode: "head" leaves the encoder as it is, "full" trains it too with layer-wise rates.  labels: the COCO file in the folder, or the table's column of boxes or
     masks; boxes: how boxes are written; ignore: values of masks that count neither way; group: a column whose rows stay together, in the split and
     in the interval; size: shorter side of the canvas.  Raises RequestError, DataError or ModelError.
     """
     listener, where = listener or Listener(), str(device_of(device))
-    if mode not in ("head", "full"):
-        raise RequestError(f"{mode!r} is no way to finetune for {task}.", "Accepted: head, full.")
-    if labels_per_class is not None:
-        raise RequestError(
-            f"--labels-per-class has no meaning for {task}: a picture holds many labels.", "Leave it out."
-        )
-    if labels is not None and not isinstance(labels, str):
-        raise RequestError(
-            f"{task} reads its labels from the data.", "Give labels the name of a column or of the COCO file."
-        )
+    _check(task, mode, labels, labels_per_class)
     encoders, image = open_encoders(run)
     image = image or modalities.find("image")()
     if getattr(image, "name", None) != "image":
@@ -127,33 +118,45 @@ def finetune_dense(
     fitted = made.task_of()
     chosen = replace(plan or PLAN, seed=seed)
     model, history = tune(
-        made.encoder,
-        fitted,
-        known,
-        rows["train"],
-        rows["validation"],
-        mode=mode,
-        plan=chosen,
-        device=where,
-        listener=listener,
-    )  # type: ignore[arg-type]
+        made.encoder, fitted, known, rows["train"], rows["validation"], mode=mode, plan=chosen, device=where, listener=listener  # type: ignore[arg-type]
+    )  # fmt: skip
     held = tested if tested is not None else known.subset(rows["test"])
-    places = np.arange(len(held))
-    tally = fitted.tally(predictions(model, fitted, held, places, device=where, listener=listener), held.truth(places))
-    got = resample.interval([tally], groups=held.pictures.groups(group), seed=seed)
-    counts = {"train": len(rows["train"]), "validation": len(rows["validation"]), "test": len(held)}
-    result = {
-        "task": tasks.name_of(fitted), "metric": fitted.metric, "mode": mode, "epochs": history.kept, "rows": counts,
-        "canvas": list(made.canvas.size), "test": {**tally.figures(fitted.classes), "low": got.low, "high": got.high},  # type: ignore[attr-defined]
-        "validation": {fitted.metric: max((h[fitted.metric] for h in history.validation), default=None)},
-    }  # fmt: skip
-    done = DenseFinetuned(
-        model=model.cpu(), task=fitted, modality=image, canvas=made.canvas, result=result, tally=tally
-    )
+    done = _scored(model, fitted, held, made, group, seed, where)
+    done.result |= {"mode": mode, "epochs": history.kept}
+    done.result["rows"] |= {part: len(rows[part]) for part in ("train", "validation")}
+    done.result["validation"] = {fitted.metric: max((h[fitted.metric] for h in history.validation), default=None)}
     if out is not None:
-        result["model"] = str(out)
+        done.result["model"] = str(out)
         done.save(out)
     return done
+
+
+def _check(task: str, mode: str, labels, labels_per_class: int | None) -> None:
+    """RequestError for what has a meaning for other tasks only."""
+    if mode not in ("head", "full"):
+        raise RequestError(f"{mode!r} is no way to finetune for {task}.", "Accepted: head, full.")
+    if labels_per_class is not None:
+        raise RequestError(
+            f"--labels-per-class has no meaning for {task}: a picture holds many labels.", "Leave it out."
+        )
+    if labels is not None and not isinstance(labels, str):
+        raise RequestError(
+            f"{task} reads its labels from the data.", "Give labels the name of a column or of the COCO file."
+        )
+
+
+def _scored(model: DenseModel, task: Task, held: Annotated, made: _Opener, group: str | None, seed: int, where: str) -> DenseFinetuned:  # fmt: skip
+    """The model with its figures on the pictures `held`, looked at once."""
+    places = np.arange(len(held))
+    tally = task.tally(predictions(model, task, held, places, device=where, listener=made.listener), held.truth(places))
+    got = resample.interval([tally], groups=held.pictures.groups(group), seed=seed)
+    result = {
+        "task": tasks.name_of(task), "metric": task.metric, "rows": {"test": len(held)}, "canvas": list(made.canvas.size),
+        "test": {**tally.figures(task.classes), "low": got.low, "high": got.high},  # type: ignore[attr-defined]
+    }  # fmt: skip
+    return DenseFinetuned(
+        model=model.cpu(), task=task, modality=made.image, canvas=made.canvas, result=result, tally=tally
+    )
 
 
 class _Opener:

@@ -55,7 +55,7 @@ class Canvas:
         short = size or image.side
         wanted = (short, round(short * aspect)) if aspect >= 1 else (round(short / aspect), short)
         fitted, taken = encoder.on_canvas(wanted)
-        return cls(tuple(taken), image.channels, tuple(image.mean)), fitted
+        return cls((taken[0], taken[1]), image.channels, tuple(image.mean)), fitted
 
     @property
     def shape(self) -> tuple[int, int, int]:

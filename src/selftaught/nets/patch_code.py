@@ -226,7 +226,7 @@ class PatchCode(Encoder):
         ]
         cells = tuple(min(count, r) for r in reach)
         fine = self.sibling(size=size, cells=cells, outputs=0, landmarks=0)
-        for own, given in zip(fine.scales, self.scales):
+        for own, given in zip(fine.scales, self.scales):  # type: ignore[arg-type]
             for name in ("filters", "atoms", "embedding", "threshold"):
                 getattr(own, name).copy_(getattr(given, name))
         return fine.train(self.training), size
