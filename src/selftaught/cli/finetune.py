@@ -1,7 +1,7 @@
 """`selftaught finetune RUN DATA`"""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -53,7 +53,7 @@ class Arguments(Common):
 
 
 def run(argv: list[str]) -> None:
-    from ..evaluation import finetune
+    from ..evaluation import Finetuned, finetune
     from ..evaluation.dense import finetune_dense, serves
     from ..train import dense
     from ..train.finetune import Plan
@@ -66,15 +66,16 @@ def run(argv: list[str]) -> None:
     )
     ears = listener(quiet=arguments.quiet)
     mode = "lora" if arguments.lora else arguments.mode
-    shared = {
+    shared: dict[str, Any] = {
         "labels": arguments.labels, "test": arguments.test, "mode": mode, "group": arguments.group, "seed": arguments.seed,
         "out": arguments.out or f"{arguments.run.rstrip('/')}-model", "column": arguments.column, "max_bad": arguments.max_bad,
         "device": arguments.device, "listener": ears, "labels_per_class": arguments.labels_per_class,
     }  # fmt: skip
+    done: Finetuned
     try:
         if serves(arguments.task):
-            own = {"boxes": arguments.boxes, "ignore": arguments.ignore, "size": arguments.size}
-            done = finetune_dense(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
+            own: dict[str, Any] = {"boxes": arguments.boxes, "ignore": arguments.ignore, "size": arguments.size}
+            done = finetune_dense(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
         else:
             _refuse_dense_flags(arguments)
             done = finetune(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, Plan()), **shared)

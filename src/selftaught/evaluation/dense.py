@@ -44,6 +44,7 @@ def serves(task: str | None) -> bool:
 class DenseFinetuned(Finetuned):
     """A model for a dense task: encoder with head, the canvas on which they look, and what was measured."""
 
+    model: DenseModel  # type: ignore[assignment]
     canvas: Canvas
     tally: Any = None
     """What was counted in the test pictures: for intervals of differences between models."""
@@ -223,7 +224,7 @@ def predict_dense(
     """
     import pyarrow as pa
 
-    found = model if isinstance(model, DenseFinetuned) else load_dense(model)
+    found = model if isinstance(model, DenseFinetuned) else None if isinstance(model, Finetuned) else load_dense(model)
     if found is None:
         raise ModelError(f"{str(model)!r} is no model for detection or segmentation.", "selftaught finetune --task detect or segment makes one.")  # fmt: skip
     listener, where = listener or Listener(), device_of(device)

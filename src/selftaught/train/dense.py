@@ -64,7 +64,7 @@ def tune(
         own = copy.deepcopy(encoder).to(device).eval()
         with torch.no_grad():
             example = own.features(data.pictures.fetch(train[:1]).to(device))
-        model = DenseModel(own, task.head(example, data.pictures.modality.size).to(device))  # type: ignore[call-arg]
+        model = DenseModel(own, task.head(example, data.pictures.modality.size).to(device))  # type: ignore[call-arg, arg-type]
         own.requires_grad_(mode == "full")
         history = _train(model, task, data, train, validation, mode, plan, device, listener)
     own.requires_grad_(True)
@@ -182,7 +182,8 @@ def predictions(
     """One answer a picture, in its own pixels: clean views, eval mode; the mode is put back."""
     was = model.training
     model.eval()
-    canvas, out = data.pictures.modality, []
+    canvas = data.pictures.modality
+    out: list[Any] = []
     try:
         for start in range(0, len(places), batch):
             some = places[start : start + batch]
