@@ -52,6 +52,7 @@ def table() -> str:
         ("onnx_export", _onnx),
         ("duplicates", _duplicates),
         ("verdict_calibration", _calibration),
+        ("dense", _dense),
     ):
         if name in found:
             lines += [f"| {what} | {figure} | {where} |" for what, figure, where in rows(found[name])]
@@ -176,6 +177,14 @@ def _calibration(found: dict):
                 "" if len(some) >= int(wanted) else f" (of {wanted}; the rest is not run yet)"
             )
             yield f"verdict on {kind} sets", text, _where(some[0])
+
+
+def _dense(found: dict):
+    verdicts = {name: c for name, c in found["cells"].items() if name.startswith("verdict ")}
+    for cell in verdicts.values():
+        yield "detection and segmentation: pretrained against not", cell["sentence"], _where(cell)
+    if not verdicts:
+        yield "detection and segmentation", f"{len(found['cells'])} cells measured, no verdict yet", ""
 
 
 SHOWN = re.compile(

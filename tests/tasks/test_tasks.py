@@ -20,7 +20,7 @@ def rows(n: int, high: int, key: int = 0) -> np.ndarray:
 
 
 def test_tasks_are_found_by_name_and_alias():
-    assert tasks.names() == ["classify", "cluster", "multilabel", "regress", "retrieve"]
+    assert tasks.names() == ["classify", "cluster", "detect", "multilabel", "regress", "retrieve", "segment"]
     assert tasks.find("regression") is Regress
     assert tasks.name_of(Cluster()) == "cluster"
     with pytest.raises(RequestError, match="classify"):
@@ -39,6 +39,8 @@ def test_the_task_follows_from_the_labels():
         tasks.fit(Labels(np.array([1.0, 2.0]), None), name="classify")
     with pytest.raises(RequestError, match="2 classes"):
         tasks.fit(Labels(np.array([0, 1]), classes("a", "b")), name="regress")
+    with pytest.raises(RequestError, match="parts of pictures"):
+        tasks.fit(Labels(np.array([0, 1]), classes("a", "b")), name="detect")
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced accuracy"])

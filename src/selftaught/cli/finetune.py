@@ -1,13 +1,17 @@
 """`selftaught finetune RUN DATA`"""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from ..core.errors import RequestError
 from .arguments import Common, parse
 from .outcome import emit
 from .screen import listener
+
+DENSE_ONLY = ("boxes", "ignore", "size")
+ROWS_ONLY = ("balance", "unlabelled", "method")
 
 
 @dataclass(kw_only=True)
@@ -17,9 +21,10 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     """Labelled data."""
     labels: str | None = None
-    """The column of the labels (default: the one that looks like it, said aloud); for multilabel also columns of 0 and 1: a,b,c or tag_*."""
+    """The column of the labels, boxes or masks (default: the one that looks like it, said aloud); multilabel: also columns of 0 and 1, a,b,c or tag_*;
+    detect: or the COCO file in the folder."""
     task: str | None = None
-    """classify, multilabel or regress (selftaught tasks); default: what the labels are."""
+    """classify, multilabel, regress, detect or segment (selftaught tasks); default: what the labels are."""
     mode: Literal["head", "full", "gradual", "lora"] = "full"
     """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
     layer after another; lora: low-rank adapters."""
@@ -42,12 +47,18 @@ class Arguments(Common):
     weight: float = 1.0
     """What that loss counts for."""
     epochs: int | None = None
-    batch: int = 64
-    """Rows in a step."""
+    batch: int | None = None
+    """Rows in a step (default: 64; detect and segment 16)."""
     lr: float | None = None
     """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
     views: Literal["mild", "plain"] = "mild"
     """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters)."""
+    boxes: Literal["xyxy", "xywh", "cxcywh"] | None = None
+    """detect: how a table's boxes are written (default: what the numbers allow, said aloud)."""
+    ignore: tuple[int, ...] = ()
+    """segment: values of masks that count neither way (255 does without being named)."""
+    size: int | None = None
+    """detect, segment: shorter side in pixels to which whole pictures are fitted (default: that of pretraining)."""
     seed: int = 0
     column: str | None = None
     """The column that holds the data, where the guess is wrong."""
@@ -59,7 +70,9 @@ class Arguments(Common):
 
 
 def run(argv: list[str]) -> None:
-    from ..evaluation import finetune
+    from ..evaluation import Finetuned, finetune
+    from ..evaluation.dense import finetune_dense, serves
+    from ..train import dense
     from ..train.finetune import Plan
 
     arguments = parse(
@@ -69,20 +82,42 @@ def run(argv: list[str]) -> None:
         "Adapts RUN's encoder to a task with the labels of DATA; the test rows are scored once.",
     )
     ears = listener(quiet=arguments.quiet)
-    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
-    plan = Plan(**{name: value for name, value in asked.items() if value is not None})
+    mode = "lora" if arguments.lora else arguments.mode
+    shared: dict[str, Any] = {
+        "labels": arguments.labels, "test": arguments.test, "mode": mode, "group": arguments.group, "seed": arguments.seed,
+        "out": arguments.out or f"{arguments.run.rstrip('/')}-model", "column": arguments.column, "max_bad": arguments.max_bad,
+        "device": arguments.device, "listener": ears, "labels_per_class": arguments.labels_per_class,
+    }  # fmt: skip
+    done: Finetuned
     try:
-        done = finetune(
-            arguments.run, arguments.data, labels=arguments.labels, test=arguments.test, task=arguments.task,
-            mode="lora" if arguments.lora else arguments.mode, group=arguments.group, labels_per_class=arguments.labels_per_class,
-            balance=arguments.balance, unlabelled=arguments.unlabelled,
-            rounds=arguments.rounds, confidence=arguments.confidence, method=arguments.method, weight=arguments.weight, plan=plan, out=arguments.out or f"{arguments.run.rstrip('/')}-model", seed=arguments.seed,
-            column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
-        )  # fmt: skip
+        if serves(arguments.task):
+            _refuse(arguments, ROWS_ONLY, "tasks of whole rows (classify, multilabel, regress)")
+            own: dict[str, Any] = {name: getattr(arguments, name) for name in DENSE_ONLY}
+            done = finetune_dense(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
+        else:
+            _refuse(arguments, DENSE_ONLY, "--task detect or segment")
+            own = {name: getattr(arguments, name) for name in (*ROWS_ONLY, "rounds", "confidence", "weight")}
+            done = finetune(
+                arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, Plan()), **own, **shared
+            )
     finally:
         ears.finish()
     result = done.result
     emit(result, arguments.json, _words(result))
+
+
+def _plan(arguments: Arguments, usual):
+    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if "epochs" in asked:
+        asked["steps"] = 0  # as many as were asked for, however few steps that is
+    return replace(usual, **asked)
+
+
+def _refuse(arguments: Arguments, names: tuple[str, ...], served: str) -> None:
+    for name in names:
+        if getattr(arguments, name):
+            raise RequestError(f"--{name} is for {served}.", "Leave it out, or name such a task with --task.")
 
 
 def _words(result: dict) -> str:

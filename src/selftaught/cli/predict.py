@@ -1,7 +1,7 @@
 """`selftaught predict MODEL DATA`"""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import tyro
@@ -18,7 +18,7 @@ class Arguments(Common):
     """A folder that finetune wrote."""
     data: Annotated[str, tyro.conf.Positional]
     out: Annotated[str | None, tyro.conf.arg(aliases=("-o",))] = None
-    """A .parquet, .csv or .jsonl file (default: the first rows on the screen)."""
+    """A .parquet, .csv or .jsonl file; detect: or .json, COCO's results; segment: a folder, or .parquet (default: the first rows on the screen)."""
     probabilities: bool = False
     """A column for each class."""
     batch: int = 256
@@ -30,17 +30,15 @@ class Arguments(Common):
 
 
 def run(argv: list[str]) -> None:
-    from ..evaluation import predict
+    from ..evaluation import load_model, predict
 
-    arguments = parse(Arguments, argv, "predict", "Labels and calibrated confidences for new data.")
-    if arguments.out and Path(arguments.out).suffix not in (".parquet", ".csv", ".jsonl"):
-        raise RequestError(
-            f"--out {arguments.out}: this kind of file is not written.", "Accepted: .parquet, .csv, .jsonl."
-        )
+    arguments = parse(Arguments, argv, "predict", "Labels and calibrated confidences for new data; objects; masks.")
+    model = load_model(arguments.model)
+    _check_out(arguments.out, model.task.wants)
     ears = listener(quiet=arguments.quiet)
     try:
         table = predict(
-            arguments.model,
+            model,
             arguments.data,
             batch=arguments.batch,
             device=arguments.device,
@@ -52,19 +50,38 @@ def run(argv: list[str]) -> None:
     finally:
         ears.finish()
     if arguments.out:
-        write(table, Path(arguments.out))
+        write(table, Path(arguments.out), model.task.wants)
         rejected = int(table.schema.metadata[b"rejected"])
         lost = f"; {rejected} rows could not be read" if rejected else ""
         result = {"rows": table.num_rows, "rejected": rejected, "out": arguments.out}
         emit(result, arguments.json, f"{table.num_rows} predictions in {arguments.out}{lost}")
         return
     rows = table.to_pylist()
-    lines = [
-        f"{r['name']}\t{r['label'] if isinstance(r['label'], float) else _words(r['label'])}\t{_words(r['confidence'])}"
-        for r in rows[:20]
-    ]
+    lines = [_line(r) for r in rows[:20]]
     more = [f"... and {len(rows) - 20} more; -o FILE keeps all"] if len(rows) > 20 else []
     emit(rows, arguments.json, "\n".join(lines + more))
+
+
+def _check_out(out: str | None, wants: str) -> None:
+    """RequestError, before anything is computed, where this kind of answer is not written so."""
+    accepted = {
+        "boxes": (".parquet", ".csv", ".jsonl", ".json"),
+        "mask": ("", ".parquet"),
+    }.get(wants, (".parquet", ".csv", ".jsonl"))
+    if out and Path(out).suffix not in accepted:
+        listed = ", ".join(a or "a folder" for a in accepted)
+        raise RequestError(f"--out {out}: this kind of file is not written.", f"Accepted: {listed}.")
+    if wants == "mask" and not out:
+        raise RequestError("Masks are not printed.", "Give -o FOLDER (or -o FILE.parquet).")
+    if wants == "mask" and not Path(out or "").suffix and Path(out or "").exists() and any(Path(out or "").iterdir()):
+        raise RequestError(f"{out!r} is not empty: masks are not mixed with what is there.", "Give -o a new folder.")
+
+
+def _line(row: dict) -> str:
+    """One answer on the screen."""
+    label = str(row["label"]) if isinstance(row["label"], float) else _words(row["label"])
+    place = "\t".join(f"{row[k]:.1f}" for k in ("x", "y", "width", "height")) if "width" in row else ""
+    return "\t".join(filter(None, [row["name"], label, _words(row["confidence"]), place]))
 
 
 def _words(value) -> str:
@@ -74,11 +91,38 @@ def _words(value) -> str:
     return "" if value is None else format(value, ".3f") if isinstance(value, float) else str(value)
 
 
-def write(table, path: Path) -> None:
-    """Whole or not at all."""
+def write_masks(table, folder: Path) -> None:
+    """folder/NAME.png for every row, in the folders of its name."""
+    from ..data.folders import type_of
+
+    for row in table.to_pylist():
+        name = PurePosixPath(row["name"].replace(":", "-"))
+        path = folder / (name.with_suffix(".png") if type_of(name.name) == "image" else f"{name}.png")
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise RequestError(f"The name {row['name']!r} leads out of {str(folder)!r}.", "Give -o FILE.parquet.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row["mask"])
+
+
+def coco_results(table) -> list[dict]:
+    """COCO's results: image_id, category_id, bbox (left, top, width, height) and score of every object."""
+    return [
+        {
+            "image_id": r["image_id"], "category_id": r["category_id"],
+            "bbox": [round(r[k], 2) for k in ("x", "y", "width", "height")], "score": round(r["confidence"], 5),
+        }
+        for r in table.to_pylist()
+    ]  # fmt: skip
+
+
+def write(table, path: Path, wants: str = "class") -> None:
+    """Whole or not at all; masks one file after another."""
     import json
     import os
 
+    if wants == "mask" and not path.suffix:
+        write_masks(table, path)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -91,6 +135,8 @@ def write(table, path: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(table.column_names)
             writer.writerows([_plain(v) for v in row.values()] for row in table.to_pylist())
+    elif path.suffix == ".json":
+        beside.write_text(json.dumps(coco_results(table)), "utf-8")
     else:
         beside.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()), "utf-8")
     os.replace(beside, path)

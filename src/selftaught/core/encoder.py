@@ -49,6 +49,13 @@ class Encoder(nn.Module):
         """The stages from input to output, each with its own grid and width: probes, detection and segmentation read this."""
         return [self.trunk(self.tokenize(view))]
 
+    def on_canvas(self, size: tuple[int, int]) -> tuple[Encoder, tuple[int, int]]:
+        """What reads whole pictures of about `size` (height, width) through `features`, and the size from there on that it takes.
+
+        For detection and segmentation.  Default: itself, at any size.  Where an encoder is bound to one size or keeps too
+        coarse a grid, a sibling with the same weights."""
+        return self, size
+
     def tokenize(self, view: View) -> Tokens:
         """Embedded tokens, before the trunk and WITHOUT positions (the trunk adds them from `tokens.position`, so that
         tokens may be dropped, moved or replaced first).  Where the view has a part "masked" (B, N) bool, those patches are

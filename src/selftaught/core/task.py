@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch.nn as nn
@@ -11,16 +12,33 @@ from torch import Tensor
 from . import module
 
 
+class Tally(Protocol):
+    """What a dense task counted in N pictures: its figures are no ratio of sums, so they are worked out anew where pictures are resampled."""
+
+    def __len__(self) -> int: ...
+
+    def value(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """(R,) the figure that decides, for `weights` (R, N): how often each picture counts (default: once, R = 1)."""
+        ...
+
+    def figures(self, classes: Sequence[str]) -> dict[str, float]:
+        """Every figure, the one that decides first."""
+        ...
+
+
 class Task:
     """Head, loss, metric and split rule of a downstream task.  Subclasses are dataclasses of plain data, like methods.
 
     `version` moves when the same data would give other figures.  Targets are numpy arrays: int64 classes 0..K-1, float64
     numbers, or (N, K) of 0 and 1 where a row may have several classes; a row without a label never reaches a task.  Outputs are what
     the head gives: (N, outputs).
+
+    A dense task (`wants` "boxes" or "mask") answers for parts of a picture: `head` takes the stages of `Encoder.features` and the canvas, `loss` a view
+    whose parts "objects" or "mask" are the targets, `predict` gives one answer a picture in its own pixels, and `tally` stands in the place of `items` and `metrics`.
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "set", "number", "nothing"]] = "class"
+    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask"]] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any
@@ -60,6 +78,10 @@ class Task:
 
     def metrics(self, guesses: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """Every figure of this task, `metric` first."""
+        raise NotImplementedError
+
+    def tally(self, guesses: Sequence[Any], targets: Sequence[Any]) -> Tally:
+        """What a dense task counts in pictures: one guess and one target each, both in the picture's own pixels."""
         raise NotImplementedError
 
     def draws(self, labels: Any, within: np.ndarray, budget: int, count: int, seed: int) -> list[np.ndarray]:

@@ -239,6 +239,10 @@ class Dataset:
             self._values[column] = self.source.values(column)
         return self._values[column]
 
+    def source_rows(self, places: np.ndarray | None = None) -> np.ndarray:
+        """Which rows of the source these places (default: all) are: rows that were set apart leave gaps."""
+        return self._rows_of_source(np.arange(len(self)) if places is None else _places(places, len(self)))
+
     def _rows_of_source(self, places: np.ndarray) -> np.ndarray:
         return self._held.kept[self.ids[places]]
 

@@ -21,6 +21,8 @@ DECOMPRESSED = 1 << 26
 """Decompressed bytes that are accepted at any ratio (64 MiB)."""
 WINDOW = 1 << 27
 """Memory that a compressed stream may ask its decoder to hold (128 MiB)."""
+ANNOTATION_BYTES = 1 << 30
+"""Bytes of a file of annotations that is read whole (1 GiB)."""
 HEADER_BYTES = 1 << 20
 """Bytes of one header of a tar, npy or npz file."""
 FOOTER_BYTES = 1 << 24

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,6 +15,7 @@ from . import limits
 from .bad import Bad
 from .sniff import image_format
 
+T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 """What is decoded.  Not on the list: formats that start programs (EPS), hold documents or are hardly ever data."""
 
@@ -38,6 +41,43 @@ def read_picture(payload: bytes | np.ndarray, *, smallest: int | None = None) ->
     """
     if isinstance(payload, np.ndarray):
         return _of_array(payload)
+    return _opened(payload, _plain, smallest)
+
+
+def read_mask(payload: bytes | np.ndarray) -> np.ndarray:
+    """(H, W) int64 of a mask: palette indices or grey values, upright after its EXIF orientation, never converted.
+
+    Colours are taken where red, green and blue agree everywhere.  Raises Bad with the reason.
+    """
+    if isinstance(payload, np.ndarray):
+        if payload.ndim == 3 and payload.shape[2] == 1:
+            payload = payload[:, :, 0]
+        if payload.dtype.kind not in "iub" or payload.ndim != 2:
+            raise Bad(f"not a mask: {payload.dtype} {payload.shape}; whole numbers (height, width) are read")
+        _check_size(payload.shape[1], payload.shape[0])
+        return payload.astype(np.int64)
+    return _opened(payload, _indices, None)
+
+
+def upright_size(payload: bytes | np.ndarray) -> tuple[int, int]:
+    """(width, height) as `read_picture` gives it, from the header alone: the EXIF orientation may swap the sides.  Raises Bad."""
+    if isinstance(payload, np.ndarray):
+        return picture_size(payload)
+    try:
+        with Image.open(io.BytesIO(payload), formats=FORMATS) as picture:
+            _check_size(*picture.size)
+            width, height = picture.size
+            return (height, width) if picture.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+    except Bad:
+        raise
+    except UnidentifiedImageError:
+        raise _unidentified(payload) from None
+    except Exception as error:  # noqa: BLE001  as in _opened
+        raise Bad(_reason(error)) from None
+
+
+def _opened(payload, finish: Callable[[Image.Image], T], smallest: int | None) -> T:
+    """`finish` of the decoded picture, within the bounds of `limits`."""
     if not isinstance(payload, bytes | bytearray | memoryview):
         raise Bad(f"not an image: a {type(payload).__name__}")
     if not len(payload):
@@ -49,7 +89,7 @@ def read_picture(payload: bytes | np.ndarray, *, smallest: int | None = None) ->
             if smallest is not None:
                 picture.draft(None, (smallest, smallest))
             picture.load()
-            return _plain(picture)
+            return finish(picture)
     except Bad:
         raise
     except UnidentifiedImageError:
@@ -118,7 +158,21 @@ def _plain(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _unidentified(payload: bytes) -> Bad:
+def _indices(picture: Image.Image) -> np.ndarray:
+    picture = _upright(picture)
+    if picture.mode in ("LA", "La", "PA"):
+        picture = picture.getchannel(0)
+    pixels = np.asarray(picture)
+    if picture.mode in ("RGB", "RGBA"):
+        if (pixels[..., :3] != pixels[..., :1]).any():
+            raise Bad("not a mask: it holds colours; palette indices or grey values are read")
+        pixels = pixels[..., 0]
+    if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
+        raise Bad(f"not a mask: of mode {picture.mode}; palette indices or grey values are read")
+    return pixels.astype(np.int64)
+
+
+def _unidentified(payload: bytes | bytearray | memoryview) -> Bad:
     head = bytes(payload[:32])
     known = image_format(head)
     if (known == "PNG" and bytes(4) in (head[16:20], head[20:24])) or (

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import DataError
+from ..core.errors import nearest
 from . import cells, fingerprint, sniff
 from .bad import Bad
 from .folders import split_of, type_of
@@ -113,6 +114,17 @@ class Table(Source):
             except Bad as bad:
                 yield bad
 
+    def cells(self, column: str) -> Iterator:
+        """The cells of a column as Python values, whether or not it is of a kind that `payloads` reads (lists of words, structs)."""
+        if column not in self.stored:
+            raise nearest(column, self.stored, f"column of {self.name}")
+        return self._ascending(column, np.arange(self.rows))
+
+    @property
+    def stored(self) -> list[str]:
+        """The names of all columns, those that `payloads` cannot read included."""
+        return list(dict.fromkeys(chain.from_iterable((*s.columns, *s.left_out) for s in self._shards)))
+
     def _ascending(self, column: str, rows: np.ndarray) -> Iterator:
         for number, shard in enumerate(self._shards):
             start, end = self._starts[number], self._starts[number + 1]
@@ -142,7 +154,7 @@ class Table(Source):
             rows = shard.stacked(self._wide[column], start)  # type: ignore[attr-defined]
             return map(cells.grey_square, rows) if self.columns[column] == "image" else rows
         column = self._names.get(column, column)
-        return shard.cells(column, start) if column in shard.columns else None
+        return shard.cells(column, start) if column in (*shard.columns, *shard.left_out) else None
 
     def values(self, column: str) -> np.ndarray:
         kind = self.need(column)

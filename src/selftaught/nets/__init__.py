@@ -42,9 +42,11 @@ LIBRARIES = ("transformers", "timm", "torchvision")
 
 PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
+    "detector": "selftaught.nets.dense:Detector",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
+    "segmenter": "selftaught.nets.dense:Segmenter",
     "prototypes": "selftaught.nets.heads:Prototypes",
 }
 """{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""

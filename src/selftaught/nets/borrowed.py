@@ -120,6 +120,14 @@ class Borrowed(Encoder):
             grid = (int(count**0.5),) * 2
         return Tokens(x, grid=grid, prefix=count - grid[0] * grid[1])
 
+    def on_canvas(self, size: tuple[int, int]) -> tuple[Encoder, tuple[int, int]]:
+        """Itself: at sides rounded up to patches where the model takes other sizes, else at its own."""
+        patch = self.plan.patch
+        if patch and not self.plan.interpolates:
+            return self, self.plan.size
+        step = patch or 1
+        return self, (-(-size[0] // step) * step, -(-size[1] // step) * step)
+
     def tokenize(self, view: View) -> Tokens:
         split = self.split
         patches = split.patches(self.normalise(view["pixels"], next(self.model.parameters()).dtype))

@@ -77,6 +77,10 @@ class Timm(Encoder):
     def forward(self, view: View) -> Tensor:
         return self.model(self._pixels(view))
 
+    def on_canvas(self, size: tuple[int, int]) -> tuple[Encoder, tuple[int, int]]:
+        """Itself: at the size it was made for where it cuts patches, else at any."""
+        return self, (self.image_size, self.image_size) if hasattr(self.model, "patch_embed") else size
+
     def features(self, view: View) -> list[Tokens]:
         """timm's intermediate maps, from input to output."""
         if not self.can:

@@ -25,6 +25,8 @@ DENSITY = 0.03
 """Share of the atoms that the untrained threshold lets through, were the cosines those of random directions."""
 SCALE = ("shrink", "patch", "stride", "filters", "atoms", "width", "cells", "grey", "pad")
 """Options that hold one value a scale."""
+FINE = 8
+"""Pixels of a side of the cells on whole pictures (see on_canvas)."""
 _HELD = 1 << 28  # cosines held at once by the plain definition, where it is not traced
 
 
@@ -213,6 +215,21 @@ class PatchCode(Encoder):
         """The cells of each scale, in the order of the scales."""
         grids = [scale(self._checked(view["pixels"])) for scale in self.scales]
         return [Tokens(values, grid=(c, c)) for values, c in zip(grids, self.cells)]
+
+    def on_canvas(self, size: tuple[int, int]) -> tuple[Encoder, tuple[int, int]]:
+        """A sibling for pictures of this size with the same dictionaries, its embeddings averaged over finer cells (about FINE pixels a
+        side) and without the last projection, which is bound to the coarse ones."""
+        count = max(4, min(size) // FINE)
+        reach = [
+            min((s // k + 2 * p - q) // t + 1 for s in size)
+            for k, p, q, t in zip(self.shrink, self.pad, self.patch, self.stride)
+        ]
+        cells = tuple(min(count, r) for r in reach)
+        fine = self.sibling(size=size, cells=cells, outputs=0, landmarks=0)
+        for own, given in zip(fine.scales, self.scales):  # type: ignore[arg-type]
+            for name in ("filters", "atoms", "embedding", "threshold"):
+                getattr(own, name).copy_(getattr(given, name))
+        return fine.train(self.training), size
 
     def cells_of(self, pixels: Tensor) -> Tensor:
         """(B, wide): all unit cells side by side, scales weighing the same, a whole of norm 1."""

@@ -121,6 +121,10 @@ class ViT(Encoder):
         """The tokens after every block: `depth` stages of one grid and width."""
         return self.blocks.stages(self.tokenize(view), self.causal)
 
+    def on_canvas(self, size: tuple[int, int]) -> tuple[Encoder, tuple[int, int]]:
+        """Itself; sides are rounded up to patches."""
+        return self, (-(-size[0] // self.patch) * self.patch, -(-size[1] // self.patch) * self.patch)
+
     def pool(self, tokens: Tokens) -> Tensor:
         """(B, width), from all tokens or from those that were kept."""
         return tokens.values[:, 0] if self.pooling == "class" else tokens.mean()
