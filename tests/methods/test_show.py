@@ -124,16 +124,17 @@ def test_the_turns_that_are_guessed_are_undone():
 
 
 def test_a_solved_puzzle_is_the_truth_and_a_wrong_one_is_its_tiles_elsewhere():
-    method, batch = set_up("jigsaw")
-    wanted = batch.draw().integers("order", method.orders)
-    method.head = Answer(torch.nn.functional.one_hot(wanted, method.orders))
+    method, batch = set_up("jigsaw", grid=3)
+    orders = len(method.get_buffer("order"))
+    wanted = batch.draw().integers("order", orders)
+    method.head = Answer(torch.nn.functional.one_hot(wanted, orders))
     sheet = shown(method, batch)
     put, truth = (pixels(sheet, c).nan_to_num(-1) for c in ("put together", "truth"))
     assert torch.equal(put, truth)
     assert not torch.equal(pixels(sheet, "shuffled").nan_to_num(-1), truth)
     assert sheet.words["put together"] == ["9 of 9 in place"] * ROWS
-    other = (wanted + 1) % method.orders
-    method.head = Answer(torch.nn.functional.one_hot(other, method.orders))
+    other = (wanted + 1) % orders
+    method.head = Answer(torch.nn.functional.one_hot(other, orders))
     sheet = shown(method, batch)
     put = pixels(sheet, "put together").nan_to_num(-1)
     assert torch.equal(put.flatten(1).sort().values, truth.flatten(1).sort().values)
@@ -147,7 +148,7 @@ def test_a_solved_puzzle_is_the_truth_and_a_wrong_one_is_its_tiles_elsewhere():
 
 
 def test_the_other_tile_lies_where_it_was_said_to_lie():
-    method, batch = set_up("relative-position")
+    method, batch = set_up("relative-position", grid=3)
     method.head = Answer(torch.nn.functional.one_hot(torch.arange(ROWS), 8))
     sheet = shown(method, batch)
     said, truth = (pixels(sheet, c) for c in ("where it said", "where it lies"))
@@ -165,7 +166,7 @@ def test_the_other_tile_lies_where_it_was_said_to_lie():
 def test_pairs_are_of_one_picture_and_of_two_by_turns():
     method, batch = set_up("same-image")
     sheet = shown(method, batch)
-    tiles = method.modality.tiles(batch.views[0], 2, batch.draw())
+    tiles = method.modality.tiles(batch.views[0], 2, batch.draw(), colour="jitter")
     for row in range(ROWS):
         partner = row if row % 2 == 0 else row - 1
         assert torch.equal(sheet.columns["another"]["pixels"][row], tiles[1]["pixels"][partner])

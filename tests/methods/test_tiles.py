@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from .small import Pictures, batch_of, convolutional, made
 @dataclass(frozen=True)
 class Tiled(Pictures):
     """Pictures of 16 pixels that can be cut."""
+
+    side: ClassVar[int] = 16
 
     def plain(self, facts):
         return lambda view, draw: view
@@ -48,7 +51,7 @@ def features(method, batch, grid, **shortcuts):
 
 
 def test_relative_position_is_cross_entropy_over_the_eight_neighbours():
-    method, batch = ready(RelativePosition(hidden=12, colour="project", reveal=("border",)))
+    method, batch = ready(RelativePosition(grid=3, hidden=12, colour="project", reveal=("border",)))
     found, total, right = features(method, batch, 3, colour="project", reveal=("border",)), 0.0, 0
     neighbours = [0, 1, 2, 3, 5, 6, 7, 8]
     with torch.no_grad():
@@ -62,8 +65,30 @@ def test_relative_position_is_cross_entropy_over_the_eight_neighbours():
     assert float(out["baseline"]) == pytest.approx(math.log(8))
 
 
+def test_of_four_tiles_every_pair_is_asked_in_both_directions():
+    method, batch = ready(RelativePosition(hidden=12))
+    found, total, places = features(method, batch, 2, colour="drop"), 0.0, []
+    around = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
+    with torch.no_grad():
+        for a, b in itertools.permutations(range(4), 2):
+            place = around.index((b // 2 - a // 2, b % 2 - a % 2))
+            places.append(place)
+            for row in range(5):
+                logits = method.head(torch.cat([found[a][row], found[b][row]])[None])[0].numpy()
+                total -= math.log(softmax(logits)[place])
+    out = method(batch)
+    assert out["loss"].item() == pytest.approx(total / 60, abs=1e-9)
+    shares = np.bincount(places) / 12
+    assert float(out["baseline"]) == pytest.approx(-(shares * np.log(shares)).sum())
+
+
+def test_four_tiles_have_twenty_four_orders():
+    method, _ = ready(Jigsaw(part=4, hidden=12))
+    assert sorted(map(tuple, method.get_buffer("order").tolist())) == sorted(itertools.permutations(range(4)))
+
+
 def test_jigsaw_is_cross_entropy_over_the_orders():
-    method, batch = ready(Jigsaw(orders=7, part=4, hidden=12))
+    method, batch = ready(Jigsaw(grid=3, orders=7, part=4, hidden=12))
     found, order = features(method, batch, 3), method.get_buffer("order")
     wanted = batch.draw().integers("order", 7)
     total = 0.0

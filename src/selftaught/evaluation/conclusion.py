@@ -11,7 +11,7 @@ import numpy as np
 from .. import tasks
 from ..core import Encoder
 from .contest import Arm, Contest, Standing
-from .embed import embed, raw
+from .embed import Layer, embed, raw
 from .probe import Features, Probed, probe
 from .protocol import Budget
 from .statistics import Scores, interval
@@ -37,7 +37,9 @@ class Conclusion:
         contest = self.contest
         tested = {arm.name: self._of_arm(arm) for arm in self.alive}
         tested |= {one.name: self._of_standing(one) for one in self.standing}
-        rows = [row for name, found in tested.items() for row in self._rows(name, found)]
+        cells = {a.name: [contest.cell_of(a, self.total, s) for s in self.seeds] for a in self.alive}
+        cells |= {one.name: one.cells(self.seeds) for one in self.standing}
+        rows = [row for name, found in tested.items() for row in self._rows(name, found, cells[name])]
         result = {
             "task": tasks.name_of(contest.problem.task), "metric": contest.problem.task.metric, "rows": rows,
             "differences": self._differences(tested), "choice": contest.trials(self.standing, self.seeds),
@@ -63,7 +65,7 @@ class Conclusion:
         for cell, opened in several.items():
             found = self.contest.ledger.kept(cell)
             if found is None or not wanted <= found.scores.keys():
-                found = self._tested(opened())
+                found = self._tested(opened(), self.contest.ledger.cells[cell]["layer"])
                 self.contest.ledger.keep(cell, found)
             found.scores = {key: held for key, held in found.scores.items() if key in wanted}
             if total is None:
@@ -73,26 +75,27 @@ class Conclusion:
         assert total is not None
         return total
 
-    def _tested(self, encoder: Encoder | None) -> Probed:
+    def _tested(self, encoder: Encoder | None, layer: Layer) -> Probed:
         contest = self.contest
         some = {"batch": contest.batch, "device": contest.device, "listener": contest.listener}
         pool, test = (
-            raw(d) if encoder is None else embed(encoder, d, **some)  # type: ignore[arg-type]
+            raw(d) if encoder is None else embed(encoder, d, layer=layer, **some)  # type: ignore[arg-type]
             for d in (contest.problem.pool, contest.problem.test)
         )
         return probe(
             contest.problem, Features(pool, test), self.draws, full=self.full, clusters=False, seed=contest.choice.seed
         )
 
-    def _rows(self, name: str, found: Probed) -> list[dict[str, Any]]:
+    def _rows(self, name: str, found: Probed, cells: list[str]) -> list[dict[str, Any]]:
         """One row a probe and budget."""
         contest = self.contest
-        seconds = [c["seconds"] for c in contest.ledger.cells.values() if c["arm"] == name and "seconds" in c]
+        own = [c for n in cells if "mean" in (c := contest.ledger.cells[n])]
+        seconds, layers = [c["seconds"] for c in own], list(dict.fromkeys(c["layer"] for c in own))
         out = []
         for (how, budget), held in found.scores.items():
             got = interval(held, contest.problem.test_groups, seed=contest.choice.seed)
             out.append({
-                "features": name, "method": name, "seconds": round(max(seconds), 1), "probe": how, "layer": "last",
+                "features": name, "method": name, "seconds": round(max(seconds), 1), "probe": how, "layer": layers[0] if len(layers) == 1 else ", ".join(map(str, layers)),
                 "labels_per_class": budget, "mean": round(got.mean, 6), "low": round(got.low, 6), "high": round(got.high, 6),
                 "draws": held.numerator.shape[1], "seeds": held.numerator.shape[0],
             })  # fmt: skip

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import methods as kinds
 from .. import train
 from ..core import Encoder, RequestError, config, module
@@ -16,7 +18,7 @@ from ..core.errors import SelftaughtError
 from ..core.listener import Listener
 from . import controls
 from .choice import Choice
-from .embed import embed, raw
+from .embed import Layer, embed, embed_layers, raw
 from .ledger import Ledger, file_name
 from .protocol import Problem
 
@@ -132,16 +134,25 @@ class Contest:
         return [{k: v for k, v in c.items() if k != "items"} for n, c in cells if c["budget"] or n in asked]
 
     def _few(self, encoder: Encoder | None) -> dict[str, Any]:
-        """The score by few labels, and its items; None is the raw input."""
+        """The score by few labels, its items, and the stage that was read out: the best of the encoder's by that score.
+
+        Every network may choose, trained or not: those that predict or rebuild their input peak before the end (see stages).
+        None is the raw input.
+        """
         pool, rows = self.problem.pool, self.choice.rows
         if encoder is None:
-            features = raw(pool, rows=rows)
+            several: dict[Layer, np.ndarray] = {"last": raw(pool, rows=rows)}
         else:
-            features = embed(encoder, pool, rows=rows, batch=self.batch, device=self.device)
-        found = self.choice.score(features)
+            several = {"last": embed(encoder, pool, rows=rows, batch=self.batch, device=self.device)}
+            if "stages" in encoder.can:
+                stages = embed_layers(encoder, pool, rows=rows, batch=self.batch, device=self.device)
+                several |= dict(enumerate(stages[:-1]))  # the representation is made of the last one
+        scored = {layer: self.choice.score(features) for layer, features in several.items()}
+        layer = max(scored, key=lambda one: scored[one].mean)
+        found = scored[layer]
         got = self.choice.interval(found)
         return {
-            "mean": got.mean, "low": got.low, "high": got.high,
+            "mean": got.mean, "low": got.low, "high": got.high, "layer": layer,
             "items": [found.numerator[0, 0].round(6).tolist(), found.denominator.round(6).tolist()],
         }  # fmt: skip
 

@@ -71,7 +71,7 @@ class SameImage(Method):
         }  # fmt: skip
 
     def show(self, batch: Batch) -> list[Sheet]:
-        tiles = self.modality.tiles(batch.views[0], GRID, batch.draw())
+        tiles = self.modality.tiles(batch.views[0], GRID, batch.draw(), colour="jitter")
         rows = torch.arange(len(batch), device=batch.index.device)
         same = rows % 2 == 0
         one, other = tiles[0], tiles[1].take(torch.where(same, rows, rows.roll(1)))
