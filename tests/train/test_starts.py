@@ -69,6 +69,7 @@ def test_a_rate_that_destroys_the_start_is_noticed_without_labels(tmp_path, pict
     done = go_on(pictures, first, tmp_path / "run", steps=10, recipe=planted, listener=ears)
     assert done.result["guard"]["warnings"]
     assert any(text.startswith("WARNING") for text in ears.said)
+    assert not any("of the rate" in text for text in ears.said)
     assert done.run.config()["recipe"]["encoder_rate"] == 1.0
 
 

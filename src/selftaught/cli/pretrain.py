@@ -135,8 +135,7 @@ def _words(result: dict) -> str:
     if not result.get("finished", True):
         return f"stopped, saved: {result['run']}"
     loss = f", loss {result['loss']:.4f}" if result["loss"] is not None else ""
-    worries = "".join(f"\nWARNING {text}" for text in result.get("guard", {}).get("warnings", []))
     return (
-        f"{result['method']}: {result['steps']} steps, {result['examples']:,} examples in {result['seconds']:.0f} s{loss}{worries}\n"
+        f"{result['method']}: {result['steps']} steps, {result['examples']:,} examples in {result['seconds']:.0f} s{loss}\n"
         f"run: {result['run']}\nnext: selftaught evaluate {result['run']} DATA"
     )

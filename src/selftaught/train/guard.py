@@ -22,7 +22,7 @@ ROWS, ENOUGH, BLOCK = 512, 128, 64
 NEIGHBOURS = 10
 RANK_KEPT = 0.5
 """Below this share of the start's effective rank, directions were lost."""
-FORGOTTEN = 0.25
+FORGOTTEN = 0.1
 """How far the kept neighbours may fall towards those that a network without any training shares with the start (0) from all (1)."""
 
 

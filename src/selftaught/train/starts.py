@@ -112,7 +112,7 @@ def _mismatches(job: Job, encoder: Encoder) -> list[dict[str, str]]:
 def gentle(job: Job, recipe: Recipe) -> Recipe:
     """The method's recipe for weights that are pretrained already, said aloud; what the user sets overrules it afterwards."""
     changed = replace(recipe, encoder_rate=ENCODER_RATE, warmup=max(recipe.warmup, WARMUP))
-    if not {"encoder_rate", "warmup"} <= set(job.settings.recipe):
+    if "encoder_rate" not in job.settings.recipe:
         job.tell(
             f"continuing: the encoder learns at {ENCODER_RATE:g} of the rate (what begins anew beside it at all of it) after a warm-up over "
             f"{changed.warmup:.0%} of the steps, as its weights are pretrained. Others: --set recipe.encoder_rate=1; "
