@@ -109,7 +109,7 @@ def fit_all(problem: Problem, pool: np.ndarray, scale: measures.Scale) -> tuple[
     return model, scores(problem.task, problem.task.predict(model.held)[None], problem.labels.values[held]).mean
 
 
-def read_outs(problem: Problem, pool: np.ndarray, draws: dict[Budget, list[np.ndarray]], at: Budget, seed: int) -> list[measures.Linear]:  # fmt: skip
+def verdict_read_outs(problem: Problem, pool: np.ndarray, draws: dict[Budget, list[np.ndarray]], at: Budget, seed: int) -> list[measures.Linear]:  # fmt: skip
     """The linear probes of one budget, as `probe` fits them: the same numbers."""
     scale = measures.Scale.of(pool[problem.scaling])
     if at == "all":

@@ -17,7 +17,7 @@ from ..core.batch import View
 from .arms import Work
 from .controls import against
 from .embed import embed, raw
-from .probe import predictions, read_outs, scores
+from .probe import predictions, scores, verdict_read_outs
 from .statistics import Scores, interval
 
 ROWS = 2_000
@@ -66,10 +66,8 @@ def spoil(test, seed: int) -> dict[Key, Spoiled]:
         raise RequestError(f"There are no corruptions of {modality.name} data.", "Leave out --robustness.")
     places = rows_of(test, seed)
     some = test.subset(places)
-    return {
-        (name, severity): Spoiled(
-            some, places, change, seed, name
-        )  # one draw a corruption: severities differ in strength alone
+    return {  # one draw a corruption: severities differ in strength alone
+        (name, severity): Spoiled(some, places, change, seed, name)
         for name, by in modality.corruptions().items()
         for severity, change in by.items()
     }
@@ -117,8 +115,8 @@ def measure(work: Work, spoiled: dict[Key, Spoiled], scratch: dict[Key, Scores],
 def _scored(work: Work, name: str, where: np.ndarray, spoiled: dict[Key, Spoiled]) -> dict[Key, Scores]:
     """Scores of one arm's first seed on clean and spoiled rows, by the read-outs of the verdict."""
     problem, kept = work.problem, work.kept[name]
-    models = read_outs(problem, kept.pool, work.draws, work.at, work.seed)
-    encoder, layer = work.networks.get(name), work.layer(name) if name in ("pretrained", "untrained") else "last"
+    models = verdict_read_outs(problem, kept.pool, work.draws, work.at, work.seed)
+    encoder, layer = work.networks.get(name), "last" if name.startswith("shelf:") else work.layer(name)
     found = {CLEAN: kept.test[where]}
     for k, (key, rows) in enumerate(spoiled.items()):
         work.listener.progress("robustness", k, len(spoiled), name)
@@ -142,7 +140,7 @@ def sentence(drops: list[dict], differences: list[dict], control: str, metric: s
     unit = lambda v: f"{100 * v:.1f}"  # noqa: E731
     pieces = [
         f"{unit(lost['pretrained', name])} under {name} ({control}: {unit(lost[control, name])}; "
-        f"{'still surely ahead' if gap['low'] > 0 else 'surely behind' if gap['high'] < 0 else 'not surely ahead'})"
+        f"{'surely ahead' if gap['low'] > 0 else 'surely behind' if gap['high'] < 0 else 'not surely ahead'})"
         for name, gap in gaps.items()
     ]
     return f"On spoiled test rows pretrained features lose, in points of {metric}: {', '.join(pieces)}."

@@ -91,6 +91,7 @@ class Softmax:
 
     def _descend(self, ridge: float, tolerance: float) -> None:
         """Limited-memory BFGS with backtracking (Nocedal & Wright, algorithm 7.4), preconditioned."""
+        assert self.gram is not None
         inverse = _Inverse(self.gram, self._curvature(), ridge)
         theta, pairs = self.theta, _Pairs(inverse)
         value, gradient = self._value_and_gradient(theta, ridge)
@@ -123,7 +124,9 @@ def _gram(columns: Tensor) -> np.ndarray:
     width, rows = columns.shape
     some = columns.numpy()
     if rows > SAMPLE:
-        some = np.ascontiguousarray(some[:, np.sort(random.permutation(0, rows).numpy()[:SAMPLE])])
+        some = np.ascontiguousarray(
+            some[:, np.sort(random.permutation(random.key("curvature"), rows).numpy()[:SAMPLE])]
+        )
     if width > WIDE:
         return np.einsum("rn,rn->r", some, some) / some.shape[1]
     return (some @ some.T) / some.shape[1]

@@ -233,7 +233,7 @@ class Series:
 
     def corruptions(self) -> dict[str, dict[int, Transform]]:
         """{name: {severity: transform}}: noise of 0.1, 0.3 and 1 deviation of the channel; 10, 30 and 60 % of the numbers missing."""
-        noise = {s: Disturbed(sigma, self.std) for s, sigma in ((1, 0.1), (3, 0.3), (5, 1.0))}
+        noise: dict[int, Transform] = {s: Disturbed(sigma, self.std) for s, sigma in ((1, 0.1), (3, 0.3), (5, 1.0))}
         return {
             "noise": noise,
             "missing": {s: Disturbed(0.0, self.std, lost) for s, lost in ((1, 0.1), (3, 0.3), (5, 0.6))},
