@@ -31,7 +31,7 @@ def result(
     verdict = judge(
         ours, theirs, name=chosen, budget=work.at, metric=problem.task.metric, groups=groups,
         numbers=problem.classes is None, seen=int(leaks.seen.sum()), seed=work.seed,
-        read=(_read_at(work, "pretrained"), _read_at(work, chosen)),
+        read=tuple(stages.in_words(work.stages[n].chosen) if n in work.stages else "" for n in ("pretrained", chosen)),
     )  # fmt: skip
     found = {
         "task": tasks.name_of(problem.task),
@@ -60,10 +60,6 @@ def result(
         clean = next((s for (how, budget), s in scratch.scores.items() if budget == work.at), None)
         found["robustness"] = robustness.measure(work, spoiled, scratch.shifted, clean, chosen)
     return found
-
-
-def _read_at(work: Work, name: str) -> str:
-    return stages.in_words(work.stages[name].chosen) if name in work.stages else ""
 
 
 def _order(budget: Budget) -> float:

@@ -116,7 +116,7 @@ def _scored(work: Work, name: str, where: np.ndarray, spoiled: dict[Key, Spoiled
     """Scores of one arm's first seed on clean and spoiled rows, by the read-outs of the verdict."""
     problem, kept = work.problem, work.kept[name]
     models = verdict_read_outs(problem, kept.pool, work.draws, work.at, work.seed)
-    encoder, layer = work.networks.get(name), "last" if name.startswith("shelf:") else work.layer(name)
+    encoder, layer = work.networks.get(name), work.layer(name) if name in ("pretrained", "untrained") else "last"
     found = {CLEAN: kept.test[where]}
     for k, (key, rows) in enumerate(spoiled.items()):
         work.listener.progress("robustness", k, len(spoiled), name)
