@@ -57,7 +57,7 @@ def run(argv: list[str]) -> None:
         )
         done = embed_to(
             arguments.out, store.load_encoder(folder), data, shard=_shard(arguments.shard), batch=arguments.batch,
-            device=device_of(arguments.device), layer=layer_of(arguments.layer), dtype=arguments.dtype, overwrite=arguments.overwrite, listener=ears,
+            device=device_of(arguments.device), layer=_layer(arguments.layer), dtype=arguments.dtype, overwrite=arguments.overwrite, listener=ears,
         )  # fmt: skip
     finally:
         ears.finish()
@@ -74,6 +74,15 @@ def run(argv: list[str]) -> None:
         arguments.json,
         f"{done.rows} rows of {done.dim} dimensions in {arguments.out} ({done.reused} of {len(files)} parts were there already)",
     )
+
+
+def _layer(text: str) -> int | Literal["last"]:
+    layer = layer_of(text)
+    if isinstance(layer, int):
+        return layer
+    if layer != "last":
+        raise RequestError(f"--layer {text!r} is no layer.", "Say 'last' or a stage's number, as evaluate counts them.")
+    return "last"
 
 
 def _shard(text: str | None) -> tuple[int, int]:

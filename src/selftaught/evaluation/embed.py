@@ -94,7 +94,7 @@ def _outputs(encoder: Encoder, view: View, layers: Sequence[Layer | None] | Lite
     for layer in layers:
         if not isinstance(layer, int) or not -len(stages) <= layer < len(stages):
             raise RequestError(
-                f"Layer {layer!r} does not exist.", f"This encoder has 0 to {len(stages) - 1}, or say 'last' or 'all'."
+                f"Layer {layer!r} does not exist.", f"This encoder has 0 to {len(stages) - 1}, or say 'last'."
             )
         chosen.append(stages[layer])
     return chosen

@@ -53,6 +53,9 @@ def evaluate(
     """
     listener = listener or Listener()
     _check_options(controls, draws, seeds)
+    layer = default_layer(run) if layer is None else layer
+    if isinstance(layer, str) and layer not in ("last", "all"):
+        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
     encoders, modality = open_encoders(run)
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     problem = prepare(
@@ -65,9 +68,6 @@ def evaluate(
         duplicates=leakage.clusters(data, near=test is None),
         held=held_out(run, data, listener) if test is None else None,
     )
-    layer = default_layer(run) if layer is None else layer
-    if isinstance(layer, str) and layer not in ("last", "all"):
-        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
     spoiled = spoil(problem.test, seed) if robustness else {}
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)
@@ -98,7 +98,7 @@ def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
 
 
 def default_layer(run) -> Layer | str:
-    """ "all" where the (first) run's method is of a family that peaks before its end; else, and for an Encoder, "last"."""
+    """The word "all" where the (first) run's method is of a family that peaks before its end; else, and for an Encoder, the word "last"."""
     name = method_of(run)
     return "all" if name in methods.names() and methods.find(name).family in PEAK_BEFORE_THE_END else "last"
 

@@ -66,10 +66,8 @@ def spoil(test, seed: int) -> dict[Key, Spoiled]:
         raise RequestError(f"There are no corruptions of {modality.name} data.", "Leave out --robustness.")
     places = rows_of(test, seed)
     some = test.subset(places)
-    return {
-        (name, severity): Spoiled(
-            some, places, change, seed, name
-        )  # one draw a corruption: severities differ in strength alone
+    return {  # one draw a corruption: severities differ in strength alone
+        (name, severity): Spoiled(some, places, change, seed, name)
         for name, by in modality.corruptions().items()
         for severity, change in by.items()
     }
@@ -142,7 +140,7 @@ def sentence(drops: list[dict], differences: list[dict], control: str, metric: s
     unit = lambda v: f"{100 * v:.1f}"  # noqa: E731
     pieces = [
         f"{unit(lost['pretrained', name])} under {name} ({control}: {unit(lost[control, name])}; "
-        f"{'still surely ahead' if gap['low'] > 0 else 'surely behind' if gap['high'] < 0 else 'not surely ahead'})"
+        f"{'surely ahead' if gap['low'] > 0 else 'surely behind' if gap['high'] < 0 else 'not surely ahead'})"
         for name, gap in gaps.items()
     ]
     return f"On spoiled test rows pretrained features lose, in points of {metric}: {', '.join(pieces)}."

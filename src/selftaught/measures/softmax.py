@@ -124,7 +124,9 @@ def _gram(columns: Tensor) -> np.ndarray:
     width, rows = columns.shape
     some = columns.numpy()
     if rows > SAMPLE:
-        some = np.ascontiguousarray(some[:, np.sort(random.permutation(0, rows).numpy()[:SAMPLE])])
+        some = np.ascontiguousarray(
+            some[:, np.sort(random.permutation(random.key("curvature"), rows).numpy()[:SAMPLE])]
+        )
     if width > WIDE:
         return np.einsum("rn,rn->r", some, some) / some.shape[1]
     return (some @ some.T) / some.shape[1]
