@@ -39,6 +39,11 @@ class Encoder(nn.Module):
         """Width of forward's output."""
         raise NotImplementedError
 
+    @property
+    def multiple(self) -> int:
+        """What the sides of pictures must be multiples of: the patch of a vision transformer."""
+        return 1
+
     def forward(self, view: View) -> Tensor:
         """(B, dim): the representation.  For token encoders, the pooled trunk."""
         return self.pool(self.trunk(self.tokenize(view)))

@@ -29,6 +29,8 @@ class Facts:
     batch: int | None = None
     dim: int | None = None
     """Width of the encoder, once there is one."""
+    multiple: int = 1
+    """What the encoder asks sides of pictures to be multiples of; crops keep to it."""
     groups: bool = False
     """Whether rows carry a group (document, clip, patient), so that rows = "same group" can be asked for."""
     device: str = "cpu"

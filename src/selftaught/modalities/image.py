@@ -136,7 +136,8 @@ class Image:
 
     def local(self, facts: Facts | None = None) -> Transform:
         """The small crop of multi-crop methods: under half the side, a tenth to two fifths of the area."""
-        small = max(min(self.side, 8), round(0.43 * self.side / 4) * 4)
+        unit = _unit(facts, 4)
+        small = max(min(self.side, _at_least(8, unit)), round(0.43 * self.side / unit) * unit)
         return views.local(small, scale=(0.1, 0.4), strength=0.8 if self.side >= views.BLUR_FROM else 0.5)
 
     def mild(self, facts: Facts | None = None) -> Transform:
@@ -146,7 +147,8 @@ class Image:
     def _crop_sizes(self, facts: Facts | None) -> views.Size:
         if facts is None or facts.device != "cpu" or self.side < 24:
             return self.side
-        small, middle = (max(8, round(self.side * share / 8) * 8) for share in (0.5, 0.75))
+        unit = _unit(facts, 8)
+        small, middle = (max(_at_least(8, unit), round(self.side * share / unit) * unit) for share in (0.5, 0.75))
         return ((0.0, small), (0.6, middle))
 
     def turn(self, view: View, turns: int | Tensor) -> View:
@@ -266,6 +268,16 @@ class Image:
     def toy(cls, rows: int, seed: int = 0) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         """`rows` pictures (32, 32, 3) uint8 and the factors that made them (see _toy)."""
         return _toy.pictures(rows, seed)
+
+
+def _unit(facts: Facts | None, usual: int) -> int:
+    """What sides of crops are rounded to: `usual`, or what the encoder asks for where that is no divisor of it."""
+    asked = 1 if facts is None else facts.multiple
+    return asked if usual % asked else usual
+
+
+def _at_least(low: int, unit: int) -> int:
+    return -(-low // unit) * unit
 
 
 def patch_of(side: int, grid: int) -> int:

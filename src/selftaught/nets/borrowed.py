@@ -66,6 +66,10 @@ class Borrowed(Encoder):
         return self.outline.pooled if self.pooling == "auto" else self.outline.width
 
     @property
+    def multiple(self) -> int:
+        return self.plan.patch or 1
+
+    @property
     def split(self) -> Split:
         """The parts of a model whose tokens may be dropped; RequestError with the probe's reason where they may not."""
         reason = probe(self.architecture)

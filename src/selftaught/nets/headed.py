@@ -40,6 +40,10 @@ class Headed(Encoder):
     def dim(self) -> int:
         return self.width
 
+    @property
+    def multiple(self) -> int:
+        return self.inner.multiple
+
     def forward(self, view: View) -> Tensor:
         return self.first(self.inner(view))
 

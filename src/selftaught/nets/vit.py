@@ -96,6 +96,10 @@ class ViT(Encoder):
     def dim(self) -> int:
         return self.width
 
+    @property
+    def multiple(self) -> int:
+        return self.patch
+
     def tokenize(self, view: View) -> Tokens:
         """(B, prefix + h w, width) from pixels (B, C, H, W), uint8 or float in 0-1; "masked" (B, h w) puts the mask token in."""
         pixels = view["pixels"]

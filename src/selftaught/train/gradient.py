@@ -31,7 +31,11 @@ def train_method(job: Job) -> dict[str, Any]:
     encoder = make_encoder(job, method.needs & ENCODER_NEEDS)
     recipe = make_recipe(job, method)
     job.facts = dataclasses.replace(
-        job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data))))
+        job.facts,
+        batch=recipe.batch,
+        dim=encoder.dim,
+        multiple=encoder.multiple,
+        sample=job.data.fetch(torch.arange(min(8, len(job.data)))),
     )
     method.setup(encoder, job.facts)
     for note in method.notes():

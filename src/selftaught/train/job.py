@@ -47,7 +47,7 @@ class Chosen:
     """A method that was chosen: its name and its class."""
 
     name: str
-    cls: type
+    cls: methods.Kind
 
     def build(self, options: dict, modality) -> Method | ClosedForm:
         """The method with its options; refused with the reason where it does not fit the kind of data."""
