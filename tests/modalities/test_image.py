@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 from sklearn.linear_model import LogisticRegression
 
-from selftaught.core import DataError, Draw, Facts, ModelError, RequestError
+from selftaught.core import DataError, Draw, Facts, ModelError, RequestError, View
 from selftaught.data import open_source
 from selftaught.data.bad import Bad
 from selftaught.modalities.image import Image, patch_of
@@ -339,3 +339,15 @@ def test_toy_factors_can_be_found_in_the_pixels():
         assert probe.score(scaled[200:], factors[name][200:]) > 0.9, name
     table = np.corrcoef(np.stack(list(factors.values())))
     assert abs(table - np.eye(len(table))).max() < 0.2  # independent
+
+
+@pytest.mark.parametrize(("side", "patch"), [(32, 4), (96, 12), (40, 5), (100, 10), (64, 8), (28, 14)])
+def test_crops_are_what_a_vision_transformer_of_that_patch_takes(side, patch):
+    modality = Image(side=side)
+    raw = View("image", parts={"pixels": torch.zeros(2, 3, side, side, dtype=torch.uint8)})
+    given = Facts(rows=2, modality=modality, multiple=patch)
+    for change in (modality.augment(given), modality.local(given)):
+        for progress in (0.0, 0.9):
+            made = change(raw, Draw(torch.arange(2), progress=progress))["pixels"].shape[-1]
+            assert made % patch == 0
+            assert 0 < made <= side

@@ -1,5 +1,6 @@
 """The whole way of a pretraining on tiny pictures: results that do not depend on being cut, on threads, or on bad luck."""
 
+import copy
 import json
 from itertools import count
 
@@ -12,7 +13,7 @@ from selftaught.core import Batch, Method
 from selftaught.core.errors import AlarmError, DataError, ModelError, RequestError
 from selftaught.core.listener import Listener
 from selftaught.modalities import find
-from selftaught.nets import store
+from selftaught.nets import norm, store
 
 SMALL = {
     "encoder_options": {"widths": (8, 16), "blocks": (1, 1), "strides": (2, 2), "stem": 8},
@@ -51,10 +52,17 @@ def stop_after(calls: int):
     return lambda: next(counter) >= calls
 
 
-@pytest.mark.parametrize("method", ["simclr", "byol", "swav", "rotation"])
-def test_a_run_that_was_cut_in_the_second_epoch_ends_in_the_same_bits(tmp_path, pictures, method):
-    whole = train.pretrain(pictures, method=method, steps=8, out=tmp_path / "whole", **SMALL)
-    cut = train.pretrain(pictures, method=method, steps=8, out=tmp_path / "cut", stop=stop_after(5), **SMALL)
+CUT = [
+    ("simclr", {}), ("byol", {}), ("swav", {}), ("swav", {"queue": 64, "queue_from": 0.2}), ("rotation", {}),
+    ("simclr-v2", {"memory": 48}), ("together", {"methods": "moco-v2:queue=64+rotation"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "options"), CUT, ids=lambda x: str(x))
+def test_a_run_that_was_cut_in_the_second_epoch_ends_in_the_same_bits(tmp_path, pictures, method, options):
+    settings = {"method": method, "options": options, "steps": 8, **SMALL}
+    whole = train.pretrain(pictures, out=tmp_path / "whole", **settings)
+    cut = train.pretrain(pictures, out=tmp_path / "cut", stop=stop_after(5), **settings)
     assert cut.result["steps"] == 5
     assert not cut.result["finished"]
     resumed = train.resume(tmp_path / "cut", data=pictures)
@@ -62,6 +70,46 @@ def test_a_run_that_was_cut_in_the_second_epoch_ends_in_the_same_bits(tmp_path, 
     assert same(whole, resumed)
     rows = [r["step"] for r in resumed.run.metrics()]
     assert rows == list(range(1, 9))
+
+
+def test_a_distillation_goes_on_with_its_own_teacher_only(tmp_path, pictures, monkeypatch):
+    for seed in (0, 1):
+        train.pretrain(pictures, method="simclr", steps=0, seed=seed, out=tmp_path / f"teacher{seed}", **SMALL)
+    monkeypatch.chdir(tmp_path)
+    settings = {"method": "distil", "options": {"teacher": "teacher0"}, "steps": 8, **SMALL}
+    whole = train.pretrain(pictures, out=tmp_path / "whole", **settings)
+    train.pretrain(pictures, out=tmp_path / "cut", stop=stop_after(5), **settings)
+    weights_of_teacher = store.load_encoder(tmp_path / "teacher0").state_dict()
+    saved = sum(f.stat().st_size for f in (tmp_path / "cut" / "checkpoints").rglob("tensors.safetensors"))
+    three_times = 3 * sum(p.numel() * p.element_size() for p in weights_of_teacher.values())
+    assert saved < three_times + 20_000, "the student and the optimiser's two moments; no teacher"
+    monkeypatch.chdir("/")
+    (tmp_path / "teacher0").rename(tmp_path / "away")
+    with pytest.raises(ModelError, match="no folder"):
+        train.resume(tmp_path / "cut", data=pictures)
+    (tmp_path / "teacher1").rename(tmp_path / "teacher0")
+    with pytest.raises(ModelError, match="teacher is not the one"):
+        train.resume(tmp_path / "cut", data=pictures)
+    (tmp_path / "teacher0").rename(tmp_path / "teacher1")
+    (tmp_path / "away").rename(tmp_path / "teacher0")
+    assert same(whole, train.resume(tmp_path / "cut", data=pictures))
+
+
+def test_what_a_method_found_out_is_said_and_logged(tmp_path, pictures):
+    ears = Ears()
+    done = train.pretrain(pictures, method="together", steps=1, out=tmp_path / "run", listener=ears, **SMALL)
+    assert "views: 3 asked for, 3 made." in ears.said
+    assert "views: 3 asked for, 3 made." in (done.run.folder / "log.txt").read_text()
+
+
+def test_a_kept_layer_is_settled_on_clean_rows_too(tmp_path, pictures):
+    """Running statistics of the handed-over layer are those of clean rows, as the encoder's are."""
+    done = train.pretrain(pictures, method="simclr-v2", steps=2, out=tmp_path / "run", **SMALL)
+    encoder = store.load_encoder(done.run.encoder)
+    again = copy.deepcopy(encoder)
+    norm.recalibrate(again, [find("image")(side=16).collate(pictures)])
+    torch.testing.assert_close(encoder.first[1].running_mean, again.first[1].running_mean)
+    torch.testing.assert_close(encoder.first[1].running_var, again.first[1].running_var)
 
 
 def test_thread_counts_change_no_bit(tmp_path, pictures):

@@ -12,7 +12,8 @@ chooses another).
 
 When it works: a good teacher exists (large, or trained on far more), and the student must be small or of another kind; a fine-tuned teacher that saw few labels, and many
 rows without.  A few minutes give what minutes of other pretraining do not.
-When it fails: the teacher knows nothing of these data: the student then learns its ignorance.  A fine-tuned teacher passes its mistakes on.
+When it fails: the teacher knows nothing of these data: the student then learns its ignorance.  A fine-tuned teacher passes its mistakes on.  Crops
+and mirrors that it never saw make it say odd things (digits, letters: --rows plain).
 What to watch: `loss` against `baseline`, the best that one who sees no input could say; `agreement`, how often both name the same class.
 
 Cost: one view through both, the teacher without gradient; it is kept in memory, and only its fingerprint in checkpoints: a run resumes with the same teacher or not at
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import modalities, nets
-from ..core import Batch, Draw, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, View, ViewSpec
+from ..core import Batch, Draw, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Transform, View, ViewSpec
 from ..losses import logged, mean, middle, negative_cosine, smooth_absolute, soft_cross_entropy
 from ..nets.frozen import Frozen
 from ..nets.heads import Linear
@@ -50,6 +51,8 @@ class Distil(Method):
     """What is matched: features, a fine-tuned model's classes, or (auto) classes where the teacher has them."""
     error: Literal["cosine", "smooth"] = "cosine"
     """How features are compared: by direction, or by smooth absolute error of standardised ones."""
+    rows: Literal["mild", "plain"] = "mild"
+    """mild: both see crops and mirrors; plain: rows as they are, where a crop or mirror image would be of another class (digits, letters)."""
     temperature: float = 1.0
     """Divides both sides' scores of classes: higher lets unlikely classes count more."""
     side: int = 0
@@ -64,7 +67,10 @@ class Distil(Method):
         )  # fmt: skip
 
     def views(self, facts: Facts) -> list[ViewSpec]:
-        return [ViewSpec(facts.modality.mild(facts))]
+        return [ViewSpec(self._seen(facts))]
+
+    def _seen(self, facts: Facts) -> Transform:
+        return facts.modality.mild(facts) if self.rows == "mild" else facts.modality.plain(facts)
 
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         if self.temperature <= 0:
@@ -80,7 +86,7 @@ class Distil(Method):
         self.guide = Frozen(found.net, side=self.side or found.side)
         self.said = f"teacher: {self.teacher}, {found.width} {'classes' if found.labels else 'features'} of each row are matched"
         if facts.sample is not None:
-            self._try(facts.modality.mild(facts)(facts.sample, Draw(torch.arange(len(facts.sample)))))
+            self._try(self._seen(facts)(facts.sample, Draw(torch.arange(len(facts.sample)))))
         return self
 
     def _try(self, view: View) -> None:

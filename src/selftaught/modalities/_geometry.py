@@ -50,6 +50,9 @@ def _said(kind: str, text: str, remedy: str) -> dict[str, str]:
 
 def made_for(encoder: Encoder) -> dict[str, Any]:
     """{"side": pixels or None, "patch", "channels", "tokens": whether positions of patches are learned} of an image encoder."""
+    encoder = getattr(
+        encoder, "inner", encoder
+    )  # behind a projector's first layer stands the network that reads pictures
     options = module.options(encoder)
     plan = getattr(encoder, "plan", None)
     size = options.get("image_size") or (plan.size if plan is not None else None)

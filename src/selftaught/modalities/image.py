@@ -139,9 +139,14 @@ class Image:
 
     def local(self, facts: Facts | None = None) -> Transform:
         """The small crop of multi-crop methods: under half the side, a tenth to two fifths of the area."""
+        return views.local(
+            self._local_size(facts), scale=(0.1, 0.4), strength=0.8 if self.side >= views.BLUR_FROM else 0.5
+        )
+
+    def _local_size(self, facts: Facts | None) -> int:
         step = (facts.multiple if facts else None) or 4
-        small = max(min(self.side, 8, step), round(0.43 * self.side / step) * step, min(self.side, step))
-        return views.local(small, scale=(0.1, 0.4), strength=0.8 if self.side >= views.BLUR_FROM else 0.5)
+        least = min(self.side, -(-8 // step) * step)
+        return max(least, round(0.43 * self.side / step) * step)
 
     def mild(self, facts: Facts | None = None) -> Transform:
         """Crop and mirror only, at the stored side."""
@@ -157,7 +162,7 @@ class Image:
         step = facts.multiple or 8
         if step >= self.side:
             return self.side
-        small, middle = (max(step, round(self.side * share / step) * step) for share in (0.5, 0.75))
+        small, middle = (max(step, min(round(self.side * share / step) * step, self.side)) for share in (0.5, 0.75))
         return ((0.0, small), (0.6, middle))
 
     def turn(self, view: View, turns: int | Tensor) -> View:
@@ -275,7 +280,7 @@ class Image:
         """Facts.multiple for this encoder: what sides of crops must be multiples of, None where any will do."""
         sizes = self._crop_sizes(facts)
         wanted = [self.side] if isinstance(sizes, int) else [size for _, size in sizes]
-        return _geometry.multiple(encoder, self.channels, self.side, wanted)
+        return _geometry.multiple(encoder, self.channels, self.side, [*wanted, self._local_size(facts)])
 
     def config(self) -> dict[str, Any]:
         """{"name", "side", "channels", "mean", "std"}: what decides the stored rows and the encoder's input."""
