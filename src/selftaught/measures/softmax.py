@@ -46,9 +46,10 @@ class Softmax:
     def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int):
         self.classes, (self.present, codes) = classes, np.unique(labels, return_inverse=True)
         columns = torch.from_numpy(rows.T)
-        self.columns = (
-            columns if columns.stride(1) == 1 else columns.contiguous()
-        )  # (R, N): products run along rows of memory
+        if not torch.isfinite(columns).all():
+            raise ValueError("features that are not finite cannot be fitted")
+        # (R, N): products run along rows of memory
+        self.columns = columns if columns.stride(1) == 1 else columns.contiguous()
         self.codes, self.places = torch.from_numpy(codes.astype(np.int64)), torch.arange(len(rows))
         self.theta = self.columns.new_zeros((len(self.present), len(self.columns) + 1))
         self.gram = None if len(self.present) == 1 else _gram(self.columns)
@@ -142,14 +143,13 @@ class _Inverse:
             self.factor = None
             self.diagonal = 1 / (bend + ridge)
             return
-        level = float(bend.diagonal().mean())
-        failed, extra = (
-            True,
-            1e-7 * level,
-        )  # float32 knows a matrix to about this share; what is below it must not be negative
-        while failed:
+        extra = 1e-7 * float(bend.diagonal().mean())
+        for _ in range(8):  # float32 knows a matrix to about this share; what is below it must not be negative
             self.factor, info = torch.linalg.cholesky_ex(bend + (ridge + extra) * torch.eye(len(bend)))
-            failed, extra = bool(info), 10 * extra
+            if not info:
+                return
+            extra *= 10
+        raise ValueError("features that are so large or so unlike in size cannot be fitted: standardise them")
 
     def __call__(self, gradient: Tensor) -> Tensor:
         slope = gradient[:, :-1]

@@ -68,8 +68,7 @@ def _borrowed(encoder: Any, view: View) -> Looking | None:
     was = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
-        pixels = encoder.normalise(view["pixels"], next(model.parameters()).dtype)
-        found = model(pixel_values=pixels, output_attentions=True).attentions
+        found = encoder.outputs(view, output_attentions=True).attentions
     finally:
         model.set_attn_implementation(was)
     of_class = encoder.pooling == "class" or (encoder.pooling == "auto" and tokens.prefix > 0)

@@ -82,9 +82,9 @@ class Borrowed(Encoder):
         split = Split.of(self.model)
         return None if split is None else split.mask_token.flatten()  # type: ignore[union-attr]
 
-    def _run(self, view: View, stages: bool = False):
+    def outputs(self, view: View, **options: bool):
+        """What the model itself gives for a view; `options` are its own (output_hidden_states, output_attentions)."""
         pixels = self.normalise(view["pixels"], next(self.model.parameters()).dtype)
-        options = {"output_hidden_states": True} if stages else {}
         if self.plan.interpolates and tuple(pixels.shape[2:]) != self.plan.size:
             options["interpolate_pos_encoding"] = True
         return self.model(pixel_values=pixels, **options)
@@ -92,7 +92,7 @@ class Borrowed(Encoder):
     def forward(self, view: View) -> Tensor:
         if "masked" in view.parts:
             return self.pool(self.trunk(self.tokenize(view)))
-        out = self._run(view)
+        out = self.outputs(view)
         own = getattr(out, "pooler_output", None)
         if self.pooling == "auto" and own is not None:
             pooled = own.flatten(1)
@@ -103,7 +103,7 @@ class Borrowed(Encoder):
 
     def features(self, view: View) -> list[Tokens]:
         """Every stage that transformers calls a hidden state; the last one as the model gives it out."""
-        out = self._run(view, stages=True)
+        out = self.outputs(view, output_hidden_states=True)
         stages = list(out.hidden_states or ())[1:]
         last = out.last_hidden_state
         if stages and stages[-1].shape == last.shape:

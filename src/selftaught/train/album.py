@@ -51,6 +51,12 @@ class Album:
         """Draws what method and encoder show now; both are left in eval mode."""
         if not self.wanted:
             return
+        try:
+            self._draw(stage, step, encoder, method)
+        except Exception as error:  # a picture is no reason to lose a run
+            self.job.tell(f"the pictures of the {stage} could not be drawn ({type(error).__name__}: {error}).")
+
+    def _draw(self, stage: str, step: int, encoder: Encoder, method: Method | None) -> None:
         encoder.eval()
         with torch.random.fork_rng(devices=[]):
             batch = self.batch(self.order[:ROWS].sort().values)

@@ -79,7 +79,7 @@ def load(job: Job) -> Encoder:
     if not any(p.requires_grad for p in encoder.parameters()):
         raise RequestError(
             f"Nothing in the encoder of {name} can be trained: a closed form made it.",
-            "Start from an encoder that was trained by gradient, or begin anew.",
+            "Use it as it is (evaluate, embed, predict), or leave --encoder out; a network that learns from it: --method distil --teacher RUN.",
         )
     job.listener.say(f"encoder: starts from the weights in {name}.")
     return encoder
