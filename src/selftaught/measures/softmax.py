@@ -45,13 +45,13 @@ class Softmax:
 
     def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int):
         self.classes, (self.present, codes) = classes, np.unique(labels, return_inverse=True)
-        columns = torch.from_numpy(rows.T)
-        self.columns = (
-            columns if columns.stride(1) == 1 else columns.contiguous()
-        )  # (R, N): products run along rows of memory
+        columns = torch.from_numpy(rows.T)  # (R, N): products run along rows of memory
+        self.columns = columns if columns.stride(1) == 1 else columns.contiguous()
         self.codes, self.places = torch.from_numpy(codes.astype(np.int64)), torch.arange(len(rows))
         self.theta = self.columns.new_zeros((len(self.present), len(self.columns) + 1))
         self.gram = None if len(self.present) == 1 else _gram(self.columns)
+        if not (torch.isfinite(self.columns.sum(1)).all() and (self.gram is None or np.isfinite(self.gram).all())):
+            raise ValueError("features that are not finite, or whose squares are not, cannot be fitted")
 
     def at(self, strength: float, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
         """Weight (R, K) and intercept (K,) float64 at C = `strength`: stops where a further step promises to lower the mean
@@ -97,8 +97,6 @@ class Softmax:
         value, gradient = self._value_and_gradient(theta, ridge)
         rounding = 1e-6 * abs(value)
         for _ in range(STEPS):
-            if not torch.isfinite(gradient).all():
-                raise ValueError("features that are not finite cannot be fitted")
             direction = pairs.direction(gradient)
             slope = float((gradient * direction).sum())
             if slope > -tolerance:
