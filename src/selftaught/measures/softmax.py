@@ -45,13 +45,16 @@ class Softmax:
 
     def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int):
         self.classes, (self.present, codes) = classes, np.unique(labels, return_inverse=True)
-        columns = torch.from_numpy(rows.T)  # (R, N): products run along rows of memory
+        columns = torch.from_numpy(rows.T)
+        if not torch.isfinite(columns).all():
+            raise ValueError("features that are not finite cannot be fitted")
+        # (R, N): products run along rows of memory
         self.columns = columns if columns.stride(1) == 1 else columns.contiguous()
         self.codes, self.places = torch.from_numpy(codes.astype(np.int64)), torch.arange(len(rows))
         self.theta = self.columns.new_zeros((len(self.present), len(self.columns) + 1))
         self.gram = None if len(self.present) == 1 else _gram(self.columns)
-        if not (torch.isfinite(self.columns.sum(1)).all() and (self.gram is None or np.isfinite(self.gram).all())):
-            raise ValueError("features that are not finite, or whose squares are not, cannot be fitted")
+        if self.gram is not None and not np.isfinite(self.gram).all():
+            raise ValueError("features whose squares are not finite cannot be fitted")
 
     def at(self, strength: float, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
         """Weight (R, K) and intercept (K,) float64 at C = `strength`: stops where a further step promises to lower the mean
