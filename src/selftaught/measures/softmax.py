@@ -53,6 +53,8 @@ class Softmax:
         self.codes, self.places = torch.from_numpy(codes.astype(np.int64)), torch.arange(len(rows))
         self.theta = self.columns.new_zeros((len(self.present), len(self.columns) + 1))
         self.gram = None if len(self.present) == 1 else _gram(self.columns)
+        if self.gram is not None and not np.isfinite(self.gram).all():
+            raise ValueError("features whose squares are not finite cannot be fitted")
 
     def at(self, strength: float, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
         """Weight (R, K) and intercept (K,) float64 at C = `strength`: stops where a further step promises to lower the mean
@@ -98,8 +100,6 @@ class Softmax:
         value, gradient = self._value_and_gradient(theta, ridge)
         rounding = 1e-6 * abs(value)
         for _ in range(STEPS):
-            if not torch.isfinite(gradient).all():
-                raise ValueError("features that are not finite cannot be fitted")
             direction = pairs.direction(gradient)
             slope = float((gradient * direction).sum())
             if slope > -tolerance:
