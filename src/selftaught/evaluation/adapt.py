@@ -52,8 +52,8 @@ class Finetuned:
 def finetune(
     run, data, *, labels: str | np.ndarray | Sequence | None = None, test=None, task: str | None = None, mode: Mode = "full",
     group: str | None = None, labels_per_class: int | None = None, plan: Plan | None = None, out: str | Path | None = None,
-    unlabelled=None, rounds: int = 3, confidence: float = 0.9, method: str | None = None, weight: float = 1.0, balance: bool = False, seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
-    device: str | None = "cpu", listener: Listener | None = None,
+    unlabelled=None, rounds: int = 3, confidence: float = 0.9, method: str | None = None, weight: float = 1.0, balance: bool = False,
+    seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
 ) -> Finetuned:  # fmt: skip
     """Adapts a pretrained encoder to a task with the labels of `data`, and scores it once on the test rows.
 
@@ -75,24 +75,15 @@ def finetune(
             run, data, task=task, labels=labels, test=test, mode=mode, group=group, labels_per_class=labels_per_class, plan=plan, out=out,
             seed=seed, column=column, max_bad=max_bad, device=device, listener=listener,
         )  # fmt: skip
-    if mode not in MODES:
-        raise RequestError(f"{mode!r} is no way to finetune.", f"Accepted: {', '.join(MODES)}.")
-    if task is not None and tasks.find(task).wants == "nothing":
-        tasks.find(task)().head(1)  # says why it cannot be
+    _check(mode, task)
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
+    held = held_out(run, data, listener) if test is None else None
     problem = prepare(
-        data,
-        labels=labels,
-        test=test,
-        group=group,
-        task=task,
-        seed=seed,
+        data, labels=labels, test=test, group=group, task=task, seed=seed, held=held, balance=balance,
         duplicates=leakage.clusters(data, near=test is None),
-        held=held_out(run, data, listener) if test is None else None,
-        balance=balance,
-    )
+    )  # fmt: skip
     for note in problem.notes:
         listener.say(note)
     given, problem = problem, with_few(problem, labels_per_class, seed)
@@ -115,6 +106,14 @@ def finetune(
         found.result["model"] = str(out)
         found.save(out)
     return found
+
+
+def _check(mode: str, task: str | None) -> None:
+    """RequestError before anything is opened."""
+    if mode not in MODES:
+        raise RequestError(f"{mode!r} is no way to finetune.", f"Accepted: {', '.join(MODES)}.")
+    if task is not None and tasks.find(task).wants == "nothing":
+        tasks.find(task)().head(1)  # says why it cannot be
 
 
 @dataclass(frozen=True)

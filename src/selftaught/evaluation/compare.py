@@ -21,7 +21,7 @@ from .contest import Arm, Contest, rungs
 from .ledger import Ledger
 from .opening import open_dataset
 from .probe import few_label_draws
-from .protocol import budgets_of, prepare, verdict_budget
+from .protocol import Problem, budgets_of, prepare, verdict_budget
 
 FIELD = (
     "sparse-manifold",
@@ -65,15 +65,9 @@ def compare(
     arms = arms_of(methods, dataset.modality)
     _check(arms, minutes, steps, seeds, choose_with)
     test = open_dataset(test, dataset.modality, listener, column=column, max_bad=max_bad)
-    problem = prepare(
-        dataset, labels=labels, test=test, group=group, task=task, seed=seed,
-        held=splits.hold_out(dataset, holdout, group=group)[1] if test is None else None,
-        duplicates=leakage.clusters(dataset, near=test is None),
-    )  # fmt: skip
+    problem = _problem(dataset, listener, holdout, labels=labels, test=test, group=group, task=task, seed=seed)
     tried = budgets_of(problem, budgets)
     at = verdict_budget(problem, tried, budgets)
-    for note in problem.notes:
-        listener.say(note)
     total = float(steps if steps is not None else minutes)
     request = {
         "data": dataset.fingerprint, "labels": problem.labels.column, "test": None if test is None else test.fingerprint,
@@ -100,6 +94,16 @@ def compare(
     standing = contest.standing(alive, shelf or {}, total, order)
     some = few_label_draws(problem, _table(tried, budgets, at), draws, seed)
     return Conclusion(contest, alive, standing, total, order, at, some, all_labels or not some).result()
+
+
+def _problem(dataset, listener: Listener, holdout: float, *, test, group: str | None, **asked) -> Problem:
+    """The task with its split, said aloud: tested are the rows of `test`, or the share that is held out."""
+    held = splits.hold_out(dataset, holdout, group=group)[1] if test is None else None
+    copies = leakage.clusters(dataset, near=test is None)
+    problem = prepare(dataset, test=test, group=group, held=held, duplicates=copies, **asked)
+    for note in problem.notes:
+        listener.say(note)
+    return problem
 
 
 def _table(tried: list[int], asked: Sequence[int] | None, at) -> list[int]:

@@ -53,7 +53,15 @@ class Album:
             return
         try:
             self._draw(stage, step, encoder, method)
-        except Exception as error:  # a picture is no reason to lose a run
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:  # a picture is no reason to lose a run
             self.job.tell(f"the pictures of the {stage} could not be drawn ({type(error).__name__}: {error}).")
 
     def _draw(self, stage: str, step: int, encoder: Encoder, method: Method | None) -> None:
