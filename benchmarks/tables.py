@@ -52,6 +52,10 @@ def table() -> str:
         ("onnx_export", _onnx),
         ("duplicates", _duplicates),
         ("verdict_calibration", _calibration),
+        ("transfer", _transfer),
+        ("cats_dogs", _cats_dogs),
+        ("dense", _dense),
+        ("methods", _methods),
         ("dense", _dense),
     ):
         if name in found:
@@ -185,6 +189,64 @@ def _dense(found: dict):
         yield "detection and segmentation: pretrained against not", cell["sentence"], _where(cell)
     if not verdicts:
         yield "detection and segmentation", f"{len(found['cells'])} cells measured, no verdict yet", ""
+
+
+def _transfer(found: dict):
+    """Each arm's answers and guards over the seeds."""
+    groups: dict[str, list[dict]] = {}
+    for cell in found["cells"].values():
+        groups.setdefault(cell["arm"], []).append(cell)
+    for arm, cells in groups.items():
+        said = []
+        for task, shown in (("rest", "two left-out classes"), ("all", "ten classes")):
+            rows = [r for c in cells for r in c["tasks"][task]["rows"]]
+            few = [
+                r["mean"]
+                for r in rows
+                if r["features"] == "pretrained" and (r["probe"], r["labels_per_class"]) == ("linear", 50)
+            ]
+            answers = [c["tasks"][task]["start"]["answer"] for c in cells if "start" in c["tasks"][task]]
+            said.append(
+                f"{shown} {', '.join(f'{m:.3f}' for m in few)}" + (f" ({', '.join(answers)})" if answers else "")
+            )
+        warned = sum(bool((c["guard"] or {}).get("warnings")) for c in cells)
+        guard = f"; the guard warned in {warned} of {len(cells)}" if any(c["guard"] for c in cells) else ""
+        yield (
+            f"a start from 8 of CIFAR-10's classes, 50 labels a class: {arm}",
+            "; ".join(said) + guard,
+            _where(cells[0]),
+        )
+
+
+def _cats_dogs(found: dict):
+    for method, cell in found["cells"].items():
+        yield f"600 photographs of cats and dogs, {method} on them", cell["verdict"]["sentence"], _where(cell)
+
+
+def _dense(found: dict):
+    for name, cell in found["cells"].items():
+        if name.startswith("verdict"):
+            yield "objects (bccd) and masks (camvid)", cell["sentence"], _where(cell)
+
+
+def _methods(found: dict):
+    """How many methods are measured, and how many are surely above the same network untrained."""
+    import methods
+
+    for name in methods.DATA:
+        cells = {m: c for m in methods.names() if (c := found["cells"].get(f"{name} {m}"))}
+        if cells:
+            gains = {
+                m: [d for d in c["differences"] if d["probe"] == "knn" and d["b"].startswith("untrained")]
+                for m, c in cells.items()
+            }
+            above = sum(bool(g) and g[0]["low"] > 0 for g in gains.values())
+            text = f"{len(cells)} of {len(methods.names())} are run; kNN of {above} is surely above the untrained network's: [table](docs/methods/measured.md)"
+            yield (
+                f"every image method for {found['about']['minutes']:g} minutes on {name}",
+                text,
+                _where(next(iter(cells.values()))),
+            )
 
 
 SHOWN = re.compile(
