@@ -11,8 +11,8 @@ Cost: one view with gradient and one without: two thirds of SimCLR's, twice the 
 the queue takes a whole step's keys at once.
 
 Scaled to the budget: queue 65,536 -> 4,096; head 2048-128 -> 512-128; the teacher's momentum starts at 0.95 where 0.999 counts on a million
-steps, and rises; SGD -> AdamW.  The paper shuffles rows between devices so that batch normalisation cannot tell the pair; here statistics are those of all ranks' rows,
-which has the same end.
+steps, and rises; SGD -> AdamW.  The paper shuffles rows between devices so that batch normalisation cannot tell the pair; here keys are normalised by running
+statistics, which needs no devices.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class MoCoV2(Method):
             )
         self.encoder = encoder
         self.projector = MLP((encoder.dim, self.hidden, self.width), norm=self.norm)
-        self.teacher = Teacher(self._student(), start=self.momentum, statistics="batch")
+        # Keys take running statistics: a batch's own would tell its key from the queue's (the leak of He et al. 2020, section 3.3)
+        self.teacher = Teacher(self._student(), start=self.momentum, statistics="copied")
         self.old = Queue(self.queue, self.width)
         return self
 
