@@ -12,7 +12,7 @@ from ..losses.test_losses import sinkhorn_loops
 from ..losses.test_statistics import koleo_by_loops
 from .small import Texts, batch_of, gradients, made, pictures, texts, tokens, words
 
-SMALL = {"prototypes": 7, "crops": 1, "hidden": 12, "width": 5, "ratio": 0.4}
+SMALL = {"prototypes": 7, "crops": 1, "hidden": 12, "width": 5, "ratio": 0.4, "koleo": 0.0, "resting": 0.0}
 
 
 def shaken(teacher):
@@ -36,7 +36,7 @@ def read(encoder, head, token_head, view):
 @pytest.mark.parametrize("centring", ["mean", "sinkhorn"])
 @pytest.mark.parametrize(("progress", "sharp"), [(0.0, 0.04), (0.05, 0.055), (0.5, 0.07)])
 def test_it_is_dino_of_the_whole_and_of_every_hidden_patch(shared, centring, progress, sharp):
-    method = made(IBOT(shared=shared, centring=centring, **SMALL), tokens())
+    method = made(IBOT(shared=shared, centring=centring, sharp=0.07, **SMALL), tokens())
     net = shaken(method.teacher).net
     centres = 0.1 * torch.randn(2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     method.get_buffer("centres").copy_(centres)
@@ -74,7 +74,7 @@ def test_it_is_dino_of_the_whole_and_of_every_hidden_patch(shared, centring, pro
 
 
 def test_koleo_is_added_for_both_large_views():
-    plain, driven = (made(IBOT(koleo=k, **SMALL), tokens()) for k in (0.0, 0.3))
+    plain, driven = (made(IBOT(**{**SMALL, "koleo": k}), tokens()) for k in (0.0, 0.3))
     batch = batch_of(plain, pictures())
     views = [plain._hidden(batch, v)[1] for v in range(2)]
     apart = np.mean([koleo_by_loops(plain.encoder(v).detach().numpy(), 1e-4) for v in views])
@@ -95,6 +95,15 @@ def test_the_teacher_has_no_gradient_and_sees_what_is_hidden():
     found, _ = gradients(method, batch_of(method, pictures()))
     assert not any(name.startswith("teacher") for name in found)
     assert found["encoder.mask_token"].abs().max() > 0
+
+
+def test_prototypes_rest_at_first_but_keep_their_place_in_the_graph():
+    method = made(IBOT(**{**SMALL, "resting": 0.1}), tokens())
+    resting, loss = gradients(method, batch_of(method, pictures(), progress=0.05))
+    moving, _ = gradients(method, batch_of(method, pictures(), progress=0.2))
+    assert resting["head.1.weight"].abs().max() == 0
+    assert moving["head.1.weight"].abs().max() > 0
+    assert loss.isfinite()
 
 
 def test_words_of_texts_are_hidden_too():

@@ -26,7 +26,6 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, ViewSpec, dist, encode
 from ..losses import sinkhorn, swapped_prediction
@@ -100,13 +99,8 @@ class SwAV(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         views = batch.of("global") + batch.of("local")
         features = encode(self.encoder, views)
-        weight: Tensor = self.codebook.weight
-        if (
-            batch.progress < self.resting
-        ):  # a gradient of zero, not none: data-parallel training waits for every parameter's
-            weight = weight.detach() + 0 * weight
         projected = self.projector(torch.cat(features))
-        scores = functional_call(self.codebook, {"weight": weight}, (projected,))
+        scores = self.codebook(projected, resting=batch.progress < self.resting)
         cosines = list(scores.chunk(len(views)))
         assigned = [self._assign(c, old) for c, old in zip(cosines, self._old(batch.progress), strict=False)]
         loss = swapped_prediction(assigned, cosines, temperature=self.temperature)

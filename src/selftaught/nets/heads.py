@@ -75,11 +75,24 @@ class Prototypes(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(F.normalize(torch.randn(count, width), dim=1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, resting: bool = False) -> Tensor:
+        """`resting`: the prototypes get a gradient of zero; not none, since data-parallel training waits for every parameter's."""
+        weight = self.weight.detach() + 0 * self.weight if resting else self.weight
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            return F.normalize(wide, dim=-1) @ F.normalize(self.weight.to(wide.dtype), dim=-1).T
+            return F.normalize(wide, dim=-1) @ F.normalize(weight.to(wide.dtype), dim=-1).T
 
     def config(self) -> dict:
         count, width = self.weight.shape
         return {"kind": "prototypes", "options": {"width": width, "count": count}}
+
+
+class SoftClasses(nn.Sequential):
+    """(B, sizes[0]) -> (B, count): a projector without normalisation, then prototypes (DINO's and iBOT's head for vision transformers)."""
+
+    def __init__(self, sizes: Sequence[int], count: int):
+        super().__init__(MLP(sizes, norm="none"), Prototypes(sizes[-1], count))
+
+    def forward(self, x: Tensor, resting: bool = False) -> Tensor:
+        projector, prototypes = self
+        return prototypes(projector(x), resting)
