@@ -10,7 +10,7 @@ What to watch: `accuracy`, how often the own key is more similar than every old 
 Cost: one view with gradient and one without: two thirds of SimCLR's, twice the parameters, and rows x queue x width in the loss.  Accumulation is refused:
 the queue takes a whole step's keys at once.
 
-Scaled to the budget: queue 65,536 -> 4,096; head 2048-128 -> 512-128; the teacher's momentum starts at 0.95 where 0.999 counts on a million
+Scaled to the budget: queue 65,536 -> 1,024; head 2048-128 -> 512-128; the teacher's momentum starts at 0.9 where 0.999 counts on a million
 steps, and rises; SGD -> AdamW.  The paper shuffles rows between devices so that batch normalisation cannot tell the pair; here keys are normalised by running
 statistics, which needs no devices.
 """
@@ -41,18 +41,18 @@ class MoCoV2(Method):
     couples_rows: ClassVar[bool] = True
     commits: ClassVar[frozenset[str]] = frozenset({"keys"})
 
-    temperature: float = 0.1
+    temperature: float = 0.2
     """Divides the cosines."""
-    momentum: float = 0.95
+    momentum: float = 0.9
     """How much of the teacher stays at each step, at the start; it rises to 1 over the run."""
-    queue: int = 4096
+    queue: int = 1024
     """Old keys among which the own one is to be found."""
     hidden: int = 512
     """Hidden width of the projector."""
     width: int = 128
     """Output width of the projector."""
-    norm: Literal["batch", "layer", "none"] = "none"
-    """Normalisation inside the projector; the paper has none."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    """Normalisation inside the projector; the paper has none, with which short runs learn little."""
 
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
