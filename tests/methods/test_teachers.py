@@ -88,7 +88,7 @@ def test_moco_v3_finds_the_teachers_key_of_the_other_view():
 
 
 def test_moco_v2_finds_the_teachers_key_among_old_ones_and_keeps_it_for_later():
-    method = made(MoCoV2(hidden=12, width=5, queue=7), tokens())
+    method = made(MoCoV2(temperature=0.1, norm="none", hidden=12, width=5, queue=7), tokens())
     shaken(method.teacher)
     batch = batch_of(method, pictures())
     queries = method.projector(method.encoder(batch.views[0])).detach().numpy()
@@ -146,7 +146,7 @@ def softmax(x):
 
 @pytest.mark.parametrize(("progress", "sharp"), [(0.0, 0.04), (0.05, 0.055), (0.5, 0.07)])
 def test_dino_is_the_cross_entropy_with_the_centred_teacher_of_other_views(progress, sharp):
-    method = made(DINO(prototypes=7, crops=1, hidden=12, width=5, norm="layer"), tokens())
+    method = made(DINO(prototypes=7, crops=1, cold=0.04, warm=0.07, hidden=12, width=5, norm="layer"), tokens())
     shaken(method.teacher)
     centre = torch.linspace(-0.1, 0.1, 7, dtype=torch.float64)
     method.get_buffer("centre").copy_(centre)
