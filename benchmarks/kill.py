@@ -23,6 +23,7 @@ import numpy as np
 from record import Results
 
 STEPS = 60
+PRETRAIN = (sys.executable, "-m", "selftaught", "pretrain")
 SPECIAL = {  # method: (modality, options)
     "simclr": ("image", ["--encoder", "resnet-small"]),
     "next-token": ("text", []),
@@ -43,20 +44,7 @@ def with_teacher(data: Path, options: list[str], place: Path) -> list[str]:
     if "TEACHER" not in options:
         return options
     teacher = place / "teacher"
-    words = [
-        sys.executable,
-        "-m",
-        "selftaught",
-        "pretrain",
-        str(data),
-        "--method",
-        "simclr",
-        "--steps",
-        "0",
-        "--out",
-        str(teacher),
-        "--json",
-    ]
+    words = [*PRETRAIN, str(data), "--method", "simclr", "--steps", "0", "--out", str(teacher)]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return [str(teacher) if o == "TEACHER" else o for o in options]
 
@@ -78,21 +66,7 @@ def write_data(folder: Path) -> dict[str, Path]:
 def command(data: Path, out: Path, method: str, options: list[str]) -> list[str]:
     length = [] if method == "sparse-manifold" else ["--steps", str(STEPS), "--set", "recipe.batch=128"]
     every = ["--save-every", "2"]
-    return [
-        sys.executable,
-        "-m",
-        "selftaught",
-        "pretrain",
-        str(data),
-        "--method",
-        method,
-        "--out",
-        str(out),
-        "--json",
-        *length,
-        *every,
-        *options,
-    ]
+    return [*PRETRAIN, str(data), "--method", method, "--out", str(out), "--json", *length, *every, *options]
 
 
 def digest(out: Path) -> str:
@@ -118,7 +92,7 @@ def killed_run(words: list[str], out: Path, kills: int, span: float, dice: rando
     """Runs, kills and resumes until `kills` kills have landed, then lets the run end."""
     landed, inside, passes, lost = 0, 0, 0, 0
     while not finished(out):
-        again = [sys.executable, "-m", "selftaught", "pretrain", "--resume", str(out), "--save-every", "2", "--json"]
+        again = [*PRETRAIN, "--resume", str(out), "--save-every", "2", "--json"]
         process = subprocess.Popen(
             again if (out / "config.toml").exists() else words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )

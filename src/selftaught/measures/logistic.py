@@ -37,10 +37,7 @@ class Problems:
 
     def logits(self, theta: Tensor) -> Tensor:
         """(P, F, N, K) of theta (P, F, R + 1, K); absent classes at ABSENT."""
-        p, f, _, k = theta.shape
-        flat = theta[:, :, :-1].permute(0, 2, 1, 3).reshape(p, -1, f * k)
-        out = torch.bmm(self.x, flat).view(p, -1, f, k).transpose(1, 2) + theta[:, :, -1:]
-        return out.masked_fill(self.absent, ABSENT)
+        return outputs(self.x, theta).masked_fill(self.absent, ABSENT)
 
     def value_and_gradient(self, theta: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
         """(P, F) and theta's shape: weighted mean cross-entropy + ridge |W|^2 / 2, ridge = 1 / (C sum of weights)."""
@@ -51,18 +48,30 @@ class Problems:
         residual = log_p.exp_()
         residual.scatter_add_(3, target, torch.full_like(residual[..., :1], -1.0))
         residual *= share[..., None]
-        p, f, n, k = residual.shape
-        flat = residual.transpose(1, 2).reshape(p, n, f * k)
-        slope = torch.bmm(self.x.transpose(1, 2), flat).view(p, -1, f, k).transpose(1, 2)
-        weights = theta[:, :, :-1]
-        gradient = torch.cat([slope + ridge[..., None, None] * weights, residual.sum(2, keepdim=True)], 2)
-        return value + ridge * weights.square().sum((2, 3)) / 2, gradient
+        return with_ridge(self.x, theta, value, residual, ridge)
 
     def bound(self, ridge: Tensor) -> Tensor:
         """(P, F, R + 1, 1): the diagonal of Boehning's bound of the Hessian; exact in the rows' principal axes."""
         share = self.weight / self.total[..., None]
         curvature = share @ self.x.square() / 2 + ridge[..., None]
         return torch.cat([curvature, torch.full_like(curvature[..., :1], 0.5)], 2)[..., None]
+
+
+def outputs(x: Tensor, theta: Tensor) -> Tensor:
+    """(P, F, N, K): the rows x (P, N, R) times the weights of theta (P, F, R + 1, K), and its intercepts."""
+    p, f, _, k = theta.shape
+    flat = theta[:, :, :-1].permute(0, 2, 1, 3).reshape(p, -1, f * k)
+    return torch.bmm(x, flat).view(p, -1, f, k).transpose(1, 2) + theta[:, :, -1:]
+
+
+def with_ridge(x: Tensor, theta: Tensor, value: Tensor, residual: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
+    """(P, F) and theta's shape: value + ridge |W|^2 / 2 and its gradient, residual (P, F, N, K) being that of the value by `outputs`."""
+    p, f, n, k = residual.shape
+    flat = residual.transpose(1, 2).reshape(p, n, f * k)
+    slope = torch.bmm(x.transpose(1, 2), flat).view(p, -1, f, k).transpose(1, 2)
+    weights = theta[:, :, :-1]
+    gradient = torch.cat([slope + ridge[..., None, None] * weights, residual.sum(2, keepdim=True)], 2)
+    return value + ridge * weights.square().sum((2, 3)) / 2, gradient
 
 
 class _Memory:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core import random
 from .linear import ALONE, GRID, Linear, Scale, folds
-from .logistic import Problems, principal, solve
+from .logistic import Problems, outputs, principal, solve, with_ridge
 
 _PATH, _FINAL = 1e-3, 1e-4
 _ROOM = 2e7
@@ -45,10 +45,7 @@ class Sigmoids(Problems):
 
     def logits(self, theta: Tensor) -> Tensor:
         """(P, F, N, K) of theta (P, F, R + 1, K)."""
-        p, f, _, k = theta.shape
-        flat = theta[:, :, :-1].permute(0, 2, 1, 3).reshape(p, -1, f * k)
-        out = torch.bmm(self.x, flat).view(p, -1, f, k).transpose(1, 2) + theta[:, :, -1:]
-        return torch.where(self.fixed, self.constant, out)
+        return torch.where(self.fixed, self.constant, outputs(self.x, theta))
 
     def losses(self, theta: Tensor) -> Tensor:
         """(P, F, N) cross-entropy of each row, summed over classes."""
@@ -63,12 +60,7 @@ class Sigmoids(Problems):
         chance = torch.sigmoid(out)
         residual = (chance * (1 - y) - (1 - chance) * y * self.gain) * share[..., None]
         residual = residual.masked_fill(self.fixed, 0.0)
-        p, f, n, k = residual.shape
-        flat = residual.transpose(1, 2).reshape(p, n, f * k)
-        slope = torch.bmm(self.x.transpose(1, 2), flat).view(p, -1, f, k).transpose(1, 2)
-        weights = theta[:, :, :-1]
-        gradient = torch.cat([slope + ridge[..., None, None] * weights, residual.sum(2, keepdim=True)], 2)
-        return value + ridge * weights.square().sum((2, 3)) / 2, gradient
+        return with_ridge(self.x, theta, value, residual, ridge)
 
     def bound(self, ridge: Tensor) -> Tensor:
         """(P, F, R + 1, K): a bound of the Hessian's diagonal."""
