@@ -8,8 +8,9 @@ import torch
 
 from selftaught.core import RequestError
 from selftaught.evaluation import embed_files
-from selftaught.evaluation.embed import embed, embed_layers, model_hash, raw
+from selftaught.evaluation.embed import embed, embed_layers, raw
 from selftaught.evaluation.embed_files import embed_to
+from selftaught.nets import store
 from tests.evaluation.toys import Rows, net, noise
 
 
@@ -57,12 +58,12 @@ def test_raw_features_are_the_modalitys(rows):
 
 
 def test_the_hash_sees_a_weight_a_buffer_and_the_configuration(encoder):
-    first = model_hash(encoder)
-    assert model_hash(copy.deepcopy(encoder)) == first
+    first = store.fingerprint(encoder)
+    assert store.fingerprint(copy.deepcopy(encoder)) == first
     changed = copy.deepcopy(encoder)
     changed.norm.running_mean[0] += 1e-3
-    assert model_hash(changed) != first
-    assert model_hash(net(hidden=17)) != first
+    assert store.fingerprint(changed) != first
+    assert store.fingerprint(net(hidden=17)) != first
 
 
 def test_one_file_holds_rows_names_and_embeddings(encoder, rows, tmp_path):
@@ -74,7 +75,7 @@ def test_one_file_holds_rows_names_and_embeddings(encoder, rows, tmp_path):
     np.testing.assert_array_equal(values_of(out), embed(encoder, rows, batch=8))
     assert (made.rows, made.dim, made.files, made.reused) == (50, 16, [out], 0)
     manifest = json.loads((tmp_path / "F.parquet.manifest.json").read_text())
-    assert manifest["model"] == model_hash(encoder)
+    assert manifest["model"] == store.fingerprint(encoder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["F.parquet", "F.parquet.manifest.json"]
     assert embed_to(out, encoder, rows, part_rows=16, batch=8).reused == 1  # nothing is computed again
 

@@ -2,12 +2,12 @@
 
 from .adapt import Finetuned, finetune
 from .compare import compare
-from .embed import embed, embed_layers, model_hash
+from .embed import embed, embed_layers
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
 from .predict import load_model, predict
 from .search import search
 
 __all__ = [
-    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "model_hash", "predict", "search",
+    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search",
 ]  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -98,13 +96,3 @@ def _outputs(encoder: Encoder, view: View, layers: Sequence[Layer | None] | Lite
             )
         chosen.append(stages[layer])
     return chosen
-
-
-def model_hash(encoder: Encoder) -> str:
-    """sha256 of the encoder's configuration and of every tensor of its state, names included."""
-    digest = hashlib.sha256(json.dumps(encoder.config(), sort_keys=True, default=str).encode())
-    for name, tensor in sorted(encoder.state_dict().items()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -16,7 +16,8 @@ import torch
 
 from ..core import DataError, Encoder, RequestError
 from ..core.listener import Listener
-from .embed import Layer, embed, model_hash
+from ..nets import store
+from .embed import Layer, embed
 
 PART_ROWS = 1 << 16
 _SETTINGS: dict[str, Any] = {
@@ -53,7 +54,7 @@ def embed_to(
         raise RequestError(f"--shard {index}/{count} does not exist.", f"Shards of {count} are 0/{count} to {count - 1}/{count}.")  # fmt: skip
     single = out.suffix == ".parquet" and count == 1
     job = {
-        "format": "selftaught embeddings", "version": 1, "model": model_hash(encoder), "data": dataset.fingerprint,
+        "format": "selftaught embeddings", "version": 1, "model": store.fingerprint(encoder), "data": dataset.fingerprint,
         "rows": len(dataset), "layer": "last" if layer is None else layer, "dtype": dtype, "batch": batch,
         "part_rows": part_rows, "shard": [index, count],
     }  # fmt: skip

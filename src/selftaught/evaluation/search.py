@@ -13,8 +13,9 @@ import torch
 from .. import measures
 from ..core import DataError, Encoder, RequestError
 from ..core.listener import Listener
+from ..nets import store
 from ..train.precision import device_of
-from .embed import embed, model_hash
+from .embed import embed
 from .opening import open_dataset, open_encoders
 
 ROW = "row:"
@@ -151,7 +152,7 @@ def _check_model(path: Path, encoder: Encoder) -> None:
             held = json.loads(manifest.read_text("utf-8"))
         except ValueError:
             continue  # cut short: the dimensions are compared all the same
-        if isinstance(held, dict) and (held.get("model") != model_hash(encoder) or held.get("layer") != "last"):
+        if isinstance(held, dict) and (held.get("model") != store.fingerprint(encoder) or held.get("layer") != "last"):
             raise RequestError(
                 f"{path} was embedded with another model or layer.",
                 "Embed the data again with this run, or name the run that did.",
