@@ -98,7 +98,6 @@ def words(result: dict) -> str:
     lines.append(f"{'features':<28}{'probe':<9}{'labels/class':>13}{'mean':>9}  95 % interval")
     for row in result["rows"]:
         span = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(
-            f"{row['features']:<28}{row['probe']:<9}{row['labels_per_class']!s:>13}{row['mean']:>9.3f}  {span}"
-        )
+        name = row["features"] if row["layer"] == "last" else f"{row['features']} (stage {row['layer']})"
+        lines.append(f"{name:<28}{row['probe']:<9}{row['labels_per_class']!s:>13}{row['mean']:>9.3f}  {span}")
     return "\n".join([*lines, "", result["recommendation"]["sentence"]])
