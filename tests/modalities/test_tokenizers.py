@@ -13,6 +13,7 @@ from selftaught.data.arrays import of_memory
 from selftaught.methods.masked_token import MaskedToken
 from selftaught.modalities import _tokenizer, open_data
 from selftaught.modalities.text import Text
+from selftaught.nets import vocabulary
 from selftaught.views import random_words
 from selftaught.views.text import BEGIN, END, MARKS, PACKED
 
@@ -133,7 +134,7 @@ def test_a_models_tokenizer_is_taken_with_its_marks_first(tmp_path, kind):
     folder, theirs = model_folder(tmp_path, kind, said)
     text = Text.fit(of_memory(TEXTS), "text", tokenizer=str(folder))
     assert text.pieces[:4] == ["<pad>", "<s>", "</s>", "<mask>"]
-    table = _tokenizer.native(folder)
+    table = vocabulary.native(folder)
     assert len(table) == text.vocabulary == len(theirs)
     assert [theirs[p] for p in text.pieces] == table
     from tokenizers import Tokenizer
@@ -148,7 +149,7 @@ def test_marks_that_a_model_does_not_have_are_added(tmp_path):
     folder, theirs = model_folder(tmp_path, "bpe", {"eos_token": "</s>", "bos_token": "</s>"})
     text = Text.fit(of_memory(TEXTS), "text", tokenizer=str(folder))
     assert text.pieces[:4] == ["[PAD]", "</s>", "[EOS]", "[MASK]"]
-    assert _tokenizer.native(folder)[:4] == [-1, theirs["</s>"], -1, -1]
+    assert vocabulary.native(folder)[:4] == [-1, theirs["</s>"], -1, -1]
     assert set(text.pieces[4 : text.specials]) == {"<pad>", "<s>", "<mask>"}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core import Encoder, Kept, ModelError, RequestError, View, module
 from ..nets.borrowed import Borrowed, quiet
+from ..nets.borrowed_text import BorrowedText
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
 from ..nets.vit import ViT
@@ -50,6 +51,10 @@ def _convert(encoder: Encoder) -> tuple[Any, str]:
     if isinstance(encoder, Borrowed):
         own = encoder.pooling == "auto" and encoder.outline.own
         return encoder.model, "pooler" if own else _token_choice(encoder)
+    if isinstance(encoder, BorrowedText):
+        return encoder.model, {"mean": "mean over valid", "content": "mean over content"}.get(
+            encoder.pooling, encoder.pooling
+        )
     if isinstance(encoder, ViT):
         return architectures.vit(encoder)
     if isinstance(encoder, ResNet):
@@ -71,14 +76,17 @@ def represent(output, representation: str, mask: Tensor | None = None) -> Tensor
     """(B, dim) from a model's output, as the exported folder's card says.
 
     "class": last_hidden_state[:, 0].  "pooler": pooler_output.  "mean after P": the mean of last_hidden_state from token P on (over the
-    positions of a map).  "mean over content": over tokens where `mask` (B, L) holds.
+    positions of a map).  "mean over content", "mean over valid": over tokens where `mask` (B, L) holds.  "last": the last of these.
     """
     last = output.last_hidden_state
     if representation == "pooler":
         return output.pooler_output.flatten(1)
     if representation == "class":
         return last[:, 0]
-    if representation == "mean over content":
+    if representation == "last":
+        assert mask is not None
+        return last[torch.arange(len(last)), mask.long().cumsum(1).argmax(1)]
+    if representation in ("mean over content", "mean over valid"):
         assert mask is not None
         weight = mask[..., None].to(last.dtype)
         return (last * weight).sum(1) / weight.sum(1).clamp_min(1)
@@ -97,7 +105,11 @@ def _verify(encoder: Encoder, folder: Path, representation: str, modality) -> fl
     wanted = encoder(view).float()
     if encoder.modality == "text":
         ids, valid = view["ids"], view["valid"]
-        content = valid & (ids >= int(module.options(encoder)["specials"]))
+        content = (
+            valid & (ids >= int(module.options(encoder)["specials"]))
+            if representation == "mean over content"
+            else valid
+        )
         got = represent(model(input_ids=ids, attention_mask=valid.long()), representation, content)
     else:
         got = represent(model(pixel_values=_normalised(encoder, view)), representation)
@@ -143,11 +155,12 @@ def image_processor(encoder: Encoder, modality=None) -> dict:
 
 def tokenizer_config(modality) -> dict:
     """tokenizer_config.json beside a tokenizer.json of ours: the marks by their roles, and the longest text."""
-    from ..views.text import BEGIN, END, MARKS, MASK, PAD
+    from ..nets.vocabulary import BEGIN, END, MASK, PAD
 
+    marks = modality.pieces
     return {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": modality.context, "padding_side": "right",
-        "pad_token": MARKS[PAD], "bos_token": MARKS[BEGIN], "eos_token": MARKS[END], "mask_token": MARKS[MASK],
+        "pad_token": marks[PAD], "bos_token": marks[BEGIN], "eos_token": marks[END], "mask_token": marks[MASK],
         "split_special_tokens": True, "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
     }  # fmt: skip

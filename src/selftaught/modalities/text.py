@@ -19,7 +19,7 @@ from .. import nets
 from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestError, Target, Transform, View, random
 from ..data.bad import Bad
 from ..data.source import Source
-from ..nets import files
+from ..nets import files, vocabulary
 from ..views.text import BEGIN, MARKS, PAD, Excerpt, mask_tokens
 from . import Guess, _packs, _tokenizer, _words
 from ._sentences import sentences
@@ -239,7 +239,22 @@ class Text:
                 f"The encoder {name!r} takes {built.modality}, not text.",
                 "Leave --encoder out, or take text-transformer.",
             )
+        self.check(built, name)
         return built
+
+    def check(self, encoder: Encoder, name: str | None = None) -> None:
+        """RequestError where `encoder` reads other ids than these, or fewer at a time."""
+        ids, context = getattr(encoder, "vocabulary", None), getattr(encoder, "context", None)
+        if ids is not None and ids != self.vocabulary:
+            raise RequestError(
+                f"The encoder {name or encoder.kind!r} knows {ids} ids; this tokenizer has {self.vocabulary}.",
+                "Take the encoder's own tokenizer: --tokenizer FOLDER.",
+            )
+        if context is not None and context < self.context:
+            raise RequestError(
+                f"The encoder {name or encoder.kind!r} takes {context} tokens at a time; rows are read {self.context} at a time.",
+                f"Give --size {context}.",
+            )
 
     def raw(self, view: View) -> Tensor:
         """(B, D) float32: log(1 + count) of each token, L2-normalised; D is the vocabulary, hashed to 4096 where it is larger."""
@@ -265,7 +280,7 @@ class Text:
         """What `save` wrote; ModelError where the files are missing, broken or of two minds."""
         held = files.read_json(Path(folder), "preprocessor.json")
         try:
-            text = files.read_bytes(Path(folder), "tokenizer.json", limit=_tokenizer.FILE_BYTES).decode("utf-8")
+            text = files.read_bytes(Path(folder), "tokenizer.json", limit=vocabulary.FILE_BYTES).decode("utf-8")
         except UnicodeDecodeError as error:
             raise ModelError(
                 f"tokenizer.json in {str(folder)!r} is no UTF-8: {error.reason}.", "Save it again."

@@ -25,6 +25,7 @@ KINDS = {
     "series-transformer": "selftaught.nets.series:SeriesTransformer",
     "series-conv": "selftaught.nets.series:SeriesConv",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
+    "borrowed-text": "selftaught.nets.borrowed_text:BorrowedText",
     "borrowed-timm": "selftaught.nets.borrowed_timm:Timm",
 }
 """{kind: "module:Class"} of what `build` makes and a saved folder may name; the entry-point group `selftaught.nets` adds to it."""

@@ -149,7 +149,7 @@ class Borrowed(Encoder):
 
     def layers(self) -> list[list[nn.Parameter]]:
         loose = list(self.parameters(recurse=False))
-        return [g for g in [loose, *_groups(self.model)] if g]
+        return [g for g in [loose, *groups_of(self.model)] if g]
 
     def portable_state(self) -> dict[str, Tensor]:
         """The tensors under the names that transformers writes to files: they outlast its renamings."""
@@ -167,25 +167,34 @@ class Borrowed(Encoder):
 
         Raises ModelError where the network needs more than there is.
         """
-        config = network_config(self.architecture)
-        kind, arguments = network_class(config)
-        with quiet():
-            try:
-                new, info = kind.from_pretrained(  # type: ignore[attr-defined]
-                    None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
-                    local_files_only=True, **arguments,
-                )  # fmt: skip
-            except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-                raise ModelError(f"The weights do not fit the config: {str(error)[:300]}") from error
-        missing = sorted(k for k in info["missing_keys"] if not k.endswith(("mask_token", "num_batches_tracked")))
-        if missing or info["mismatched_keys"]:
-            said = missing or sorted(map(str, info["mismatched_keys"]))
-            raise ModelError(f"The weights do not fit the config: {', '.join(said[:3])} missing or of another shape.")
+        new, unused = with_weights(self.architecture, state)
         self.model = synchronised(new).train(self.training)
-        return sorted(info["unexpected_keys"])
+        return unused
 
 
-def _groups(model: nn.Module) -> Iterator[list[nn.Parameter]]:
+def with_weights(architecture: str, state: dict[str, Tensor]) -> tuple[Any, list[str]]:
+    """(the network of a config with a file's tensors under any names that transformers knows, the names that it had no use for).
+
+    Raises ModelError where the network needs more than there is.
+    """
+    config = network_config(architecture)
+    kind, arguments = network_class(config)
+    with quiet():
+        try:
+            new, info = kind.from_pretrained(  # type: ignore[attr-defined]
+                None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True,
+                local_files_only=True, **arguments,
+            )  # fmt: skip
+        except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(f"The weights do not fit the config: {str(error)[:300]}") from error
+    missing = sorted(k for k in info["missing_keys"] if not k.endswith(("mask_token", "num_batches_tracked")))
+    if missing or info["mismatched_keys"]:
+        said = missing or sorted(map(str, info["mismatched_keys"]))
+        raise ModelError(f"The weights do not fit the config: {', '.join(said[:3])} missing or of another shape.")
+    return new, sorted(info["unexpected_keys"])
+
+
+def groups_of(model: nn.Module) -> Iterator[list[nn.Parameter]]:
     """Embeddings, then each layer or stage, then what stands behind them."""
     yield list(model.parameters(recurse=False))
     for child in model.children():
@@ -193,7 +202,7 @@ def _groups(model: nn.Module) -> Iterator[list[nn.Parameter]]:
         if isinstance(child, nn.ModuleList):
             yield from (list(layer.parameters()) for layer in child)
         elif lists:
-            yield from _groups(child)
+            yield from groups_of(child)
         else:
             yield list(child.parameters())
 

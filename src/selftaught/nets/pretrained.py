@@ -12,21 +12,32 @@ from typing import Literal
 import torch
 
 from ..core import ModelError, RequestError
-from . import files, store
+from . import files, pretrained_text, store
 from .architecture import Plan, plan, settings_of
 from .borrowed import Borrowed
+from .borrowed_text import BorrowedText
+from .scrub import TEXT_TYPES
 from .tensors import TensorFile, check_room
 
 INDEX, PROCESSOR = "model.safetensors.index.json", "preprocessor_config.json"
-WANTED = ("config.json", PROCESSOR, "model.safetensors", INDEX, "model-*.safetensors")
+WANTED = (
+    "config.json",
+    PROCESSOR,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "1_Pooling/config.json",
+    "model.safetensors",
+    INDEX,
+    "model-*.safetensors",
+)
 SPARE = 1 << 27
 """Elements that a file may hold beyond four times the network: heads and poolers that are not taken."""
 
 
 def from_transformers(
-    source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean"] = "auto",
+    source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean", "content", "last"] = "auto",
     mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None,
-) -> Borrowed:  # fmt: skip
+) -> Borrowed | BorrowedText:  # fmt: skip
     """The encoder of a folder in transformers' format, or of a hub name, in eval mode.
 
     A hub name is looked up in the local cache; `download` allows the network (never under HF_HUB_OFFLINE).  `weights=False`
@@ -39,19 +50,30 @@ def from_transformers(
     config = files.read_json(folder, "config.json", root=root)
     if config.get("format") == store.FORMAT:
         raise ModelError(f"{source!r} was saved by selftaught.", f"Write --encoder {source} without 'transformers:'.")
+    if config.get("model_type") in TEXT_TYPES:
+        unfit = [name for name, value in (("mean", mean), ("std", std)) if value is not None]
+        if unfit:
+            raise RequestError(f"{source!r} is a model of texts; it has no {unfit[0]}.", "Leave it out.")
+        return pretrained_text.load(folder, root, config, weights=weights, pooling=pooling, unsafe=unsafe)
     architecture = settings_of(config)
     options = {"architecture": architecture, "pooling": pooling, **_preprocessing(folder, root, plan(architecture))}
     options |= {k: tuple(v) for k, v in (("mean", mean), ("std", std)) if v is not None}
     assumed = tuple(k for k in ("mean", "std") if k not in options)
     if not weights:
         return _with(Borrowed(**options), assumed)
-    names = _shards(folder, root, unsafe)
-    with ExitStack() as opened, torch.random.fork_rng(devices=[]):
-        shards = [opened.enter_context(TensorFile(folder, name, root=root)) for name in names]
-        _check_shards(shards, plan(architecture))
+    state = tensors_of(folder, root, unsafe, plan(architecture))
+    with torch.random.fork_rng(devices=[]):
         encoder = Borrowed(**options)
-        encoder.take_weights({name: tensor for shard in shards for name, tensor in shard.tensors()})
+        encoder.take_weights(state)
     return _with(encoder.eval(), assumed)
+
+
+def tensors_of(folder: Path, root: Path | None, unsafe: list[str], wanted: Plan) -> dict[str, torch.Tensor]:
+    """{name in the file: tensor} of a folder's safetensors, judged by their headers before one is read."""
+    with ExitStack() as opened:
+        shards = [opened.enter_context(TensorFile(folder, name, root=root)) for name in _shards(folder, root, unsafe)]
+        _check_shards(shards, wanted)
+        return {name: tensor for shard in shards for name, tensor in shard.tensors()}
 
 
 def _with(encoder: Borrowed, assumed: tuple[str, ...]) -> Borrowed:

@@ -17,6 +17,12 @@ MODEL_TYPES = frozenset({
 })  # fmt: skip
 """Architectures whose AutoModel turns pixels alone into a map or a sequence, and reads nothing else."""
 
+TEXT_TYPES = frozenset({
+    "bert", "camembert", "distilbert", "electra", "gpt2", "gpt_neox", "llama", "mistral", "modernbert", "mpnet", "opt", "qwen2",
+    "qwen3", "roberta", "xlm-roberta", "xlm-roberta-xl",
+})  # fmt: skip
+"""Architectures whose AutoModel turns token ids alone into a sequence of one width."""
+
 CODE = frozenset({
     "auto_map", "auto_class", "trust_remote_code", "custom_pipelines", "custom_generate", "quantization_config",
     "quantization", "kernel_config", "use_kernels", "kernels", "adapter_config", "peft_config",
@@ -43,10 +49,10 @@ def scrub(config: dict) -> dict:
     does not know as a setting of that architecture.
     """
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in MODEL_TYPES:
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES | TEXT_TYPES:
         raise ModelError(
             f"The model_type {str(model_type)[:60]!r} is not one that is borrowed here.",
-            f"Accepted: {', '.join(sorted(MODEL_TYPES))}.",
+            f"Accepted: {', '.join(sorted(MODEL_TYPES | TEXT_TYPES))}.",
         )
     _refuse_code(config, "config")
     from transformers import CONFIG_MAPPING

@@ -169,7 +169,10 @@ def open_dataset(data, settings: Settings, listener: Listener, folder: Path | No
 
 
 def wanted_tokenizer(settings: Settings) -> str | None:
-    """The kind of tokenizer that the method asks for, where it is named and asks."""
+    """That of the model of transformers that the run starts from, or the kind that the method asks for, where it is named and asks."""
+    library, _, folder = (settings.encoder or "").partition(":")
+    if library == "transformers" and (Path(folder) / "tokenizer.json").is_file():
+        return folder
     return methods.find(settings.method).tokenizer if settings.method else None
 
 

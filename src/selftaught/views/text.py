@@ -13,13 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Draw, View
+from ..nets.vocabulary import BEGIN, END, MARKS, MASK, PAD
 from .spans import places, stretch
 
-PAD, BEGIN, END, MASK = range(4)
 PACKED = "packed"
 """The role of a raw view of packed documents."""
-MARKS = ("[PAD]", "[BOS]", "[EOS]", "[MASK]")
-"""The first ids of every tokenizer of this project, in this order."""
 
 
 @dataclass(frozen=True)
