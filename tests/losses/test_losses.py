@@ -11,6 +11,7 @@ from torch.autograd import gradcheck
 
 from selftaught import losses
 from selftaught.core import Target
+from selftaught.losses import vocabulary
 
 
 def normal(*shape, seed=0, grad=False):
@@ -241,27 +242,49 @@ def test_token_loss_gradient_and_mismatch():
 
 
 @pytest.mark.parametrize("limit", [1 << 24, 15, 1])
-def test_head_loss_in_chunks_gives_the_same_loss_and_gradients(limit):
+@pytest.mark.parametrize("bias", [True, False])
+def test_head_loss_in_chunks_gives_the_same_loss_and_gradients(limit, bias, monkeypatch):
+    monkeypatch.setattr(vocabulary, "CHUNK", limit)
     target = class_target()
     torch.manual_seed(0)
-    head = torch.nn.Linear(6, 7).double()
+    head = torch.nn.Linear(6, 7, bias=bias).double()
     hidden, again = normal(4, 6, grad=True), normal(4, 6, grad=True)
-    losses.token_loss(head(hidden), target, CHOSEN).backward()
+    wanted_loss = losses.token_loss(head(hidden), target, CHOSEN)
+    (3 * wanted_loss).backward()
     wanted = [p.grad.clone() for p in head.parameters()]
     head.zero_grad()
-    loss = losses.head_loss(again, head, target, CHOSEN, limit=limit)
-    loss.backward()
+    loss = losses.head_loss(again, head, target, CHOSEN)
+    (3 * loss).backward()
+    torch.testing.assert_close(loss, wanted_loss)
     torch.testing.assert_close(again.grad, hidden.grad)
     for p, grad in zip(head.parameters(), wanted, strict=True):
         torch.testing.assert_close(p.grad, grad)
 
 
-def test_head_loss_never_holds_all_logits():
-    widest = []
+def test_head_loss_of_huge_logits_is_finite_and_without_gradient_the_same():
     head = torch.nn.Linear(6, 7)
-    head.register_forward_hook(lambda m, i, out: widest.append(out.numel()))
-    losses.head_loss(torch.randn(4, 6), head, class_target(), CHOSEN, limit=14)
-    assert max(widest) == 14
+    hidden = 1e4 * torch.randn(4, 6)
+    with torch.no_grad():
+        loss = losses.head_loss(hidden, head, class_target(), CHOSEN)
+    assert torch.isfinite(loss)
+    torch.testing.assert_close(loss, losses.token_loss(head(hidden), class_target(), CHOSEN))
+
+
+def test_head_loss_under_autocast_is_near_the_full_one():
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, 7)
+    hidden, again = torch.randn(4, 6, requires_grad=True), None
+    again = hidden.detach().clone().requires_grad_()
+    losses.head_loss(hidden, head, class_target(), CHOSEN).backward()
+    full = head.weight.grad.clone()
+    head.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = losses.head_loss(again, head, class_target(), CHOSEN)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert head.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(head.weight.grad, full, atol=0.02, rtol=0.05)
+    torch.testing.assert_close(again.grad, hidden.grad, atol=0.02, rtol=0.05)
 
 
 def test_head_loss_with_no_chosen_token_is_zero():

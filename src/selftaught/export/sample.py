@@ -55,7 +55,7 @@ def sample(
     valid = torch.ones(rows, length, dtype=torch.bool)
     valid[rows // 2 :, math.ceil(0.75 * length) :] = False  # padding at the end of half the rows
     if encoder.modality == "text":
-        ids = torch.randint(1, int(encoder.vocabulary), (rows, length), generator=draw)
+        ids = torch.randint(1, int(encoder.vocabulary), (rows, length), generator=draw)  # type: ignore[arg-type]
         return View(
             "text", parts={"ids": ids.masked_fill(~valid, 0), "valid": valid}
         )  # id 0 is padding, and nothing else

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from ..core import Target
+from ..core import Target, dist
 from .precision import full_precision
 from .reduction import mean
+from .vocabulary import summed_cross_entropy
 
 
 @full_precision
@@ -38,24 +38,13 @@ def head_loss(
     target: Target,
     chosen: Tensor,
     total: Tensor | None = None,
-    *,
-    limit: int = 1 << 24,
 ) -> Tensor:
-    """token_loss of head(hidden) for `hidden` (M, D) without ever holding more than `limit` logits.
-
-    Where M x target.outputs is more, rows go through head and loss in chunks that are computed again in the backward
-    pass: a third more work in the head, for memory that no longer grows with the vocabulary.  The head may run under autocast; the loss does not.
-    """
-    wanted, classes = target.values[chosen], target.kind == "class"
-    rows = max(1, limit // max(1, target.outputs))
-    if len(hidden) <= rows:
+    """token_loss of head(hidden) for `hidden` (M, D), without ever holding all logits of a vocabulary (see losses.vocabulary)."""
+    if target.kind != "class" or not isinstance(head, torch.nn.Linear):
         return token_loss(head(hidden), target, chosen, total)
-
-    def chunk(h: Tensor, w: Tensor) -> Tensor:
-        return per_token(head(h), w, classes)
-
-    parts = [
-        checkpoint(chunk, h, w, use_reentrant=False, preserve_rng_state=False)
-        for h, w in zip(hidden.split(rows), wanted.split(rows), strict=True)
-    ]
-    return mean(torch.cat(parts), total)
+    wanted = target.values[chosen]
+    if len(wanted) != len(hidden):
+        raise ValueError(f"{len(hidden)} predictions for {len(wanted)} chosen tokens")
+    if total is None:
+        total = dist.total(torch.tensor(len(wanted), device=hidden.device))
+    return mean(summed_cross_entropy(hidden, head.weight, head.bias, wanted)[None], total)

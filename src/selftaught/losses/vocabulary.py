@@ -1,0 +1,72 @@
+"""Cross-entropy over a vocabulary from the last layer's input, whose logits are never all held, nor worked out twice."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK = 1 << 21
+"""Logits that are held at once on a processor: they stay in its cache (8 MB)."""
+CHUNK_DEVICE = 1 << 26
+"""The same on a GPU, where larger products pay."""
+
+
+class _Summed(torch.autograd.Function):
+    """Sum over M rows of cross-entropy(hidden W' + b): the gradient is made with the loss, a chunk of rows at a time.
+
+    The gradient of a cross-entropy needs the softmax that the loss has just made; since what is wanted of the M losses is their sum, it needs
+    nothing from behind (Hsu et al. 2024, Liger kernel, section 3.2; Wijmans et al. 2024).
+    """
+
+    @staticmethod
+    def forward(
+        ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, rows: int, learns: bool
+    ) -> Tensor:
+        full = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        total = torch.zeros((), dtype=full, device=hidden.device)
+        back = torch.empty_like(hidden) if learns else None
+        to_weight = torch.zeros_like(weight) if learns else None
+        to_bias = torch.zeros_like(bias) if learns and bias is not None else None
+        for start in range(0, len(hidden), rows):
+            part, goal = hidden[start : start + rows], wanted[start : start + rows, None]
+            logits = F.linear(part, weight, bias).to(full)
+            logits -= logits.amax(1, keepdim=True)
+            total -= logits.gather(1, goal).sum()
+            sums = logits.exp_().sum(1, keepdim=True)
+            total += sums.log().sum()
+            if back is None or to_weight is None:
+                continue
+            logits /= sums
+            logits.scatter_add_(1, goal, logits.new_full(goal.shape, -1.0))
+            gradient = logits.to(weight.dtype)
+            back[start : start + rows] = (gradient @ weight).to(back.dtype)
+            to_weight.addmm_(
+                gradient.T, part.to(weight.dtype)
+            ) if to_weight.dtype == gradient.dtype else to_weight.add_(gradient.T @ part)
+            if to_bias is not None:
+                to_bias += gradient.sum(0)
+        ctx.save_for_backward(back, to_weight, to_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        back, to_weight, to_bias = ctx.saved_tensors
+        scaled = [None if t is None else t.mul_(gradient.to(t.dtype)) for t in (back, to_weight, to_bias)]
+        return (*scaled, None, None, None)
+
+
+def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) -> Tensor:
+    """The sum over M rows of the cross-entropy of hidden (M, D) W' + b, W (V, D), against the classes `wanted` (M,) int64: a scalar.
+
+    fp32 inside (float64 stays); under autocast the products are taken in its dtype.  Memory: the gradients of `hidden` and W, and some
+    logits.  It can be differentiated once.
+    """
+    limit = CHUNK if hidden.device.type == "cpu" else CHUNK_DEVICE
+    rows = max(1, limit // max(1, len(weight)))
+    dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
+    learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    if dtype is not None:
+        hidden, weight, bias = hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    with torch.autocast(hidden.device.type, enabled=False):
+        return _Summed.apply(hidden, weight, bias, wanted, rows, learns)
