@@ -98,9 +98,8 @@ Mask: TypeAlias = Tensor | Literal["causal"] | None
 def seen_by(tokens: Tokens, causal: bool = False) -> Mask:
     """`attention_mask`, or where no token is padding and all stand in their order CAUSAL or None, for which there are faster kernels."""
     valid = tokens.valid
-    if (
-        valid is not None and valid.device.type == "cpu" and bool(valid.all())
-    ):  # elsewhere asking would make the device wait
+    asked = type(valid) is Tensor and valid.device.type == "cpu"  # a GPU would have to wait, a traced tensor cannot say
+    if asked and bool(valid.all()):  # type: ignore[union-attr]
         tokens = replace(tokens, valid=None)
     plain = tokens.valid is None and tokens.segment is None and tokens.position is None and not tokens.prefix
     return CAUSAL if causal and plain else attention_mask(tokens, causal)
