@@ -16,6 +16,7 @@ from .album import Album
 from .calibrate import step_seconds
 from .guard import guard
 from .heap import keep_freed_memory
+from .held_out import HeldOut
 from .job import Job, keep, make_encoder, make_recipe, precision, settle
 from .refresh import refresher, seconds_per_step
 
@@ -138,11 +139,12 @@ def run_loop(job: Job, training: loop.Training, accelerator) -> tuple[bool, floa
         tracker = lambda row, step: accelerator.log(row, step=step)  # noqa: E731
     observers: list[observe.Observer] = [observe.Metrics(job.run, tracker)]
     form_anew = refresher(job, training.method, training.recipe.batch, training.horizon, autocast_of(accelerator))
-    album = Album(job)
+    album, aside = Album(job), HeldOut(job, training.specs, training.recipe.batch)
 
     def before(step: int) -> None:
         form_anew(step)
         album.before(step, training)
+        aside.before(step, training)
 
     with loader(job, training.recipe, training.specs, training.step) as batches:
         if dist.rank() == 0 and training.step == 0:
@@ -152,6 +154,8 @@ def run_loop(job: Job, training: loop.Training, accelerator) -> tuple[bool, floa
             say=job.tell, draw=job.listener.moment, stop=job.stop, save_every=job.save_every,
             wait=lambda: batches.wait, refresh=before,
         )  # fmt: skip
+        if finished:
+            aside.before(training.horizon, training)
         if job.track:
             accelerator.end_training()
         return finished, batches.wait

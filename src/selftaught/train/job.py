@@ -41,12 +41,17 @@ class Job:
     @cached_property
     def feed(self) -> Any:
         """What batches are drawn from: the rows, or the packed sequences that the method asks for where the modality can pack."""
+        fed = self.sequences(self.data)
+        if fed is not self.data:
+            self.tell(fed.describe() + ".")
+        return fed
+
+    def sequences(self, data: Any) -> Any:
+        """`data`, or its packed sequences, as the method wants them."""
         way = getattr(self.method, "packing", "none")
-        if way == "none" or not hasattr(self.data.modality, "packed"):
-            return self.data
-        packed = self.data.modality.packed(self.data, way, self.settings.seed)
-        self.tell(packed.describe() + ".")
-        return packed
+        if way == "none" or not hasattr(data.modality, "packed"):
+            return data
+        return data.modality.packed(data, way, self.settings.seed)
 
     def tell(self, text: str) -> None:
         """Says `text` and writes it to the run's log."""
