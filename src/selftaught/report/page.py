@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..train import Run
+from ..train import Run, held_out
 from .atlas import Atlas
 from .charts import Curve, curves, intervals
 from .pictures import gallery
@@ -188,6 +188,7 @@ def _training(run: Run) -> str:
         return ""
     names = {"loss": "loss", "baseline": "a blind guess"}
     losses = [Curve(said, [(r["step"], r[key]) for r in rows if r.get(key) is not None]) for key, said in names.items()]
+    losses.append(Curve("held-out rows", [(r["step"], r["loss"]) for r in held_out.rows(run.folder) if "loss" in r]))
     loss = curves(losses, x="step", y="loss")
     rank = curves(
         [Curve("effective rank", [(r["step"], r["effective_rank"]) for r in rows if "effective_rank" in r])],
