@@ -22,6 +22,7 @@ KINDS = {
     "patch-code": "selftaught.nets.patch_code:PatchCode",
     "vit": "selftaught.nets.vit:ViT",
     "text-transformer": "selftaught.nets.text:TextTransformer",
+    "word-vectors": "selftaught.nets.word_vectors:WordVectors",
     "series-transformer": "selftaught.nets.series:SeriesTransformer",
     "series-conv": "selftaught.nets.series:SeriesConv",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
