@@ -3,6 +3,8 @@
 The words around one centre all predict it, and share its negatives (Ji, Satish, Li & Dubey 2016, arXiv:1604.04661): their scores are a
 (rows, GROUP) product, and both gradients are products of the same size.  Rows lie anywhere in memory and are given by their addresses; they are
 float32, LANES x blocks wide.  LLVM keeps GROUP rows of accumulators in registers, which no compiler finds in plain loops.
+
+Who changes this file removes __pycache__/word_kernel*: numba's cache of compiled functions looks at their own file alone.
 """
 
 from __future__ import annotations
@@ -116,8 +118,8 @@ def dots(typingctx, sources, count, targets, blocks, scores):
 
 @intrinsic
 def update(typingctx, sources, results, count, targets, blocks, slopes):
-    """results[c] += sum over k of slopes[c, k] targets[k], and targets[k] += sum over c of slopes[c, k] sources[c], both with the rows
-    as they were before; a row that stands several times among targets or results takes every sum."""
+    """For row c after row c: targets[k] += slopes[c, k] sources[c] and results[c] += sum over k of slopes[c, k] targets[k], with targets as they
+    were before; a row that stands several times among targets or results takes every sum."""
 
     def generate(context, builder, signature, args):
         code = _Code(builder)
@@ -149,7 +151,7 @@ def update(typingctx, sources, results, count, targets, blocks, slopes):
 def _power_of_two(code: _Code, y):
     """2^y for y in [-126, 0] in every lane, to 2e-7 of it: a polynomial, and the bits of the exponent."""
     builder, whole = code.builder, ir.VectorType(ir.IntType(32), LANES)
-    part = builder.fptosi(y, whole)
+    part = builder.fptosi(builder.fsub(y, code.everywhere(0.5)), whole)  # the nearest whole number, as y is not above 0
     f = builder.fsub(y, builder.sitofp(part, _VECTOR), flags=_FAST)
     p = code.everywhere(_SERIES[0])
     for coefficient in _SERIES[1:]:

@@ -98,7 +98,7 @@ def _header(file: BinaryIO, path: Path) -> tuple[int, int]:
             path, f"its first line is not 'COUNT WIDTH' but {b' '.join(line)[:60]!r} (a GloVe file lacks that line)"
         )
     count, width = map(int, line)
-    if not 0 < count or not 0 < width <= WIDEST:
+    if not count > 0 or not 0 < width <= WIDEST:
         raise _broken(path, f"its first line claims {count:,} words of {width:,} numbers (at most {WIDEST:,})")
     return count, width
 
@@ -123,7 +123,8 @@ def _line(file: BinaryIO, path: Path, vector: np.ndarray) -> str:
     if len(numbers) != len(vector):
         raise _broken(path, f"a line has {len(numbers):,} numbers instead of {len(vector):,}")
     try:
-        vector[:] = [float(n) for n in numbers]
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+            vector[:] = [float(n) for n in numbers]
     except ValueError:
         raise _broken(path, f"a line holds what is no number, after {word[:40]!r}") from None
     return _word(word, path)

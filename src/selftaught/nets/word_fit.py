@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core import Kept, RequestError, random
+from . import word_files
 from . import word_kernel as kernel
 from .subwords import Subwords
 from .word_corpus import Corpus, Piece
@@ -53,6 +54,7 @@ class Plan:
     seed: int = 0
     subwords: Subwords | None = None
     smoothing: float = 0.0
+    start: str | None = None
 
     def __post_init__(self):
         limits = {
@@ -171,7 +173,7 @@ class Fitting:
         began = time.perf_counter()
         self.corpus = Corpus.of(data, self.plan.vocabulary, self.plan.specials, self.plan.min_count)
         spelled = self.words() if self.plan.subwords else None
-        self.state = {k: v.clone() for k, v in state.items()} if state else begin(self.plan)
+        self.state = {k: v.clone() for k, v in state.items()} if state else self._begun()
         if "horizon" not in self.state:
             self.state["horizon"] = torch.tensor(self._horizon(began, spelled), dtype=torch.float64)
         horizon, done = float(self.state["horizon"]), int(self.state["done"])
@@ -188,6 +190,31 @@ class Fitting:
             yield {k: v.clone() for k, v in self.state.items()}, min(1.0, done / horizon) if horizon else 1.0
             if done >= horizon:
                 return
+
+    def told(self) -> list[str | dict[str, float]]:
+        """The news since it was last asked."""
+        news, self.news = self.news, []
+        return news
+
+    def _begun(self) -> State:
+        """The state before training, with the vectors of `start` where there are any: of other widths they are refused."""
+        state, plan = begin(self.plan), self.plan
+        if plan.start is None:
+            return state
+        names, vectors = word_files.read(plan.start)
+        if vectors.shape[1] != plan.dimensions:
+            raise RequestError(
+                f"{plan.start} holds vectors of {vectors.shape[1]} dimensions, not {plan.dimensions}.",
+                f"Say --dimensions {vectors.shape[1]}.",
+            )
+        place = {name: i for i, name in enumerate(names)}
+        ours = self.words()
+        known = [i for i in range(plan.specials, len(ours)) if ours[i] in place and self.corpus.counts[i]]
+        state["inputs"][known, : plan.dimensions] = torch.from_numpy(vectors[[place[ours[i]] for i in known]])
+        self.news.append(
+            f"begins with the vectors of {plan.start} for {len(known):,} of {int((self.corpus.counts > 0).sum()):,} words."
+        )
+        return state
 
     def _documents(self, done: int, horizon: float) -> np.ndarray:
         """The next documents of this epoch: about PIECE words, no more than are left until the horizon."""
@@ -225,7 +252,7 @@ class Fitting:
     def _threads(self) -> str:
         if self.plan.threads == 1:
             return " on one thread: a seed gives the same vectors again."
-        return f" on {self.plan.threads} threads without locks: a seed gives like vectors, not the same (--fit-threads 1 does)."
+        return f" on {self.plan.threads} threads without locks: a seed gives like vectors, not the same (--workers 1 does)."
 
     def _speed(self, spelled: list[str] | None) -> float:
         """Words a second, from a trial on a copy; compiling comes first and does not count."""
@@ -253,7 +280,8 @@ class Fitting:
         vectors = inputs[: plan.vocabulary, : plan.dimensions]
         if plan.subwords:
             fixed = tables(plan, self.corpus.counts, 1.0, self.words())
-            assert fixed.rows is not None and fixed.offsets is not None
+            assert fixed.rows is not None
+            assert fixed.offsets is not None
             rows, offsets = torch.from_numpy(fixed.rows).long(), torch.from_numpy(fixed.offsets)
             vectors = torch.nn.functional.embedding_bag(rows, inputs, offsets[:-1], mode="mean")[:, : plan.dimensions]
             met = torch.zeros(len(inputs), dtype=torch.bool)

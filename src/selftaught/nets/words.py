@@ -14,6 +14,14 @@ from .subwords import Subwords
 from .word_vectors import WordVectors
 
 
+def as_encoder(source: str) -> WordVectors:
+    """Refuses: a file of vectors knows words by their spelling, and an encoder by the ids of a tokenizer."""
+    raise RequestError(
+        f"word2vec:{source} is no encoder by itself: its vectors belong to spelled words, not to these data's ids.",
+        f"Begin word vectors of these data with it: --method skip-gram --encoder word2vec:{source} (or cbow, fasttext).",
+    )
+
+
 class Words:
     """`names` and their `vectors` (N, D) float32; `subwords` and `pieces` (buckets, D) make vectors of words that are not among them."""
 
