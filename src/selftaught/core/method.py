@@ -222,6 +222,8 @@ class ClosedForm:
     folders: ClassVar[frozenset[str]] = frozenset()
     tokenizer: ClassVar[str | None] = None
     """As a Method's."""
+    begins_with: ClassVar[frozenset[str]] = frozenset()
+    """Libraries whose models `--encoder LIBRARY:FILE` may give it to begin with: its option `start` then names the file."""
     exact: ClassVar[bool] = True
     """Whether a second fit gives the same bits (lock-free word vectors do not)."""
 
@@ -239,6 +241,10 @@ class ClosedForm:
         `data.fetch(index) -> View` and `len(data)`, as datasets have.
         """
         raise NotImplementedError
+
+    def news(self) -> list[str | dict[str, float]]:
+        """What came up in `fit` since it was last asked: sentences to be said, and figures for the run's log ("loss" is the run's)."""
+        return []
 
     def finish(self) -> Kept:
         raise NotImplementedError

@@ -7,7 +7,8 @@ from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
 from .predict import load_model, predict
 from .search import search
+from .words import words
 
 __all__ = [
-    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search",
+    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search", "words",
 ]  # fmt: skip

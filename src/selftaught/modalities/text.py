@@ -39,7 +39,7 @@ class Text:
     """Token ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "words"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16
@@ -233,6 +233,8 @@ class Text:
                 sizes = {"width": width, "depth": depth, "heads": heads}
             if kind == "text-transformer":
                 sizes |= {"vocabulary": self.vocabulary, "context": self.context, "specials": self.specials}
+            elif kind == "word-vectors":
+                sizes |= {"vocabulary": self.vocabulary, "specials": self.specials}
             built = nets.build(kind, **{**sizes, **given, **options})
         if built.modality != self.name:
             raise RequestError(

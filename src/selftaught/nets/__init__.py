@@ -22,6 +22,7 @@ KINDS = {
     "patch-code": "selftaught.nets.patch_code:PatchCode",
     "vit": "selftaught.nets.vit:ViT",
     "text-transformer": "selftaught.nets.text:TextTransformer",
+    "word-vectors": "selftaught.nets.word_vectors:WordVectors",
     "series-transformer": "selftaught.nets.series:SeriesTransformer",
     "series-conv": "selftaught.nets.series:SeriesConv",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
@@ -34,11 +35,12 @@ LOADED = {
     "transformers": "selftaught.nets.pretrained:from_transformers",
     "timm": "selftaught.nets.borrowed_timm:from_timm",
     "torchvision": "selftaught.nets.named_weights:from_torchvision",
+    "word2vec": "selftaught.nets.words:as_encoder",
     "run": "selftaught.nets.store:load_encoder",
 }
 """{kind: "module:function"} of encoders that bring their own sizes (and perhaps weights): never named by a saved folder."""
 
-LIBRARIES = ("transformers", "timm", "torchvision")
+LIBRARIES = ("transformers", "timm", "torchvision", "word2vec")
 """What may stand before a colon in `--encoder`."""
 
 PARTS = {

@@ -89,7 +89,7 @@ def choose_method(name: str | None, modality, listener: Listener, encoder: str |
             f"method: {name}, the default for {modality.name} ({reason}). Another: --method NAME; all of them: selftaught methods."
         )
     cls = methods.find(name)
-    if encoder and issubclass(cls, ClosedForm):
+    if encoder and issubclass(cls, ClosedForm) and encoder.partition(":")[0] not in cls.begins_with:
         raise RequestError(
             f"{name} is a closed form: it works its encoder out itself and cannot use --encoder {encoder}.",
             "Leave --encoder out, or take a method that trains (selftaught methods).",
