@@ -66,12 +66,19 @@ def finetune(
     data themselves where labels are missing or withheld.  method: instead, this pretext task's loss on those rows, times `weight`, is added
     to the task's at every step (mode full).
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
-    Tasks detect and segment are served by `dense.finetune_dense`, which takes further arguments.  Raises RequestError, DataError or ModelError.
+    Tasks detect and segment are served by `dense.finetune_dense`, which takes further arguments, tag and answer by `spans.finetune_spans`.  Raises RequestError, DataError or ModelError.
     """
     if task is not None and tasks.find(task).wants in ("boxes", "mask"):
         from .dense import finetune_dense
 
         return finetune_dense(
+            run, data, task=task, labels=labels, test=test, mode=mode, group=group, labels_per_class=labels_per_class, plan=plan, out=out,
+            seed=seed, column=column, max_bad=max_bad, device=device, listener=listener,
+        )  # fmt: skip
+    if task is not None and tasks.find(task).wants in ("tags", "answers"):
+        from .spans import finetune_spans
+
+        return finetune_spans(
             run, data, task=task, labels=labels, test=test, mode=mode, group=group, labels_per_class=labels_per_class, plan=plan, out=out,
             seed=seed, column=column, max_bad=max_bad, device=device, listener=listener,
         )  # fmt: skip
