@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data.tags import to_iob2
+from ..measures.overlap import NEAR, Shared, words_of
 from ..measures.tags import OUTSIDE, spans
 
 
@@ -58,3 +59,61 @@ class BlindTags:
 
     def _codes(self, tags: Sequence[str | None]) -> np.ndarray:
         return np.array([self.tags.index(tag or OUTSIDE) for tag in tags], np.int64)
+
+
+class BlindAnswers:
+    """Guesses at answers from the words alone: "the first words", as many as answers usually have; "words beside the question's", the stretch of as many words, none of
+    them in the question, that has most of the question's weight beside it (as Richardson et al. 2013 slide a window); "the best sentence".
+
+    How many: the median of training, for the question's first word where that has begun five questions.  Where training has questions
+    without an answer, also "no answer everywhere"."""
+
+    def __init__(self, questions: Sequence[str], answers: Sequence[Sequence[str]]):
+        lengths: dict[str, list[int]] = {}
+        for question, given in zip(questions, answers, strict=True):
+            if given:
+                lengths.setdefault(_opening(question), []).append(max(1, len(words_of(given[0]))))
+        self.usual = int(np.median([n for held in lengths.values() for n in held] or [1]))
+        self.length = {word: int(np.median(held)) for word, held in lengths.items() if len(held) >= 5}
+        self.nothing = not all(answers)
+
+    def guesses(self, contexts: Sequence[str], questions: Sequence[str]) -> dict[str, list[str]]:
+        """{name of the baseline: an answer to every question}."""
+        shared = [Shared.of(context, question) for context, question in zip(contexts, questions, strict=True)]
+        counts = [self.length.get(_opening(question), self.usual) for question in questions]
+        out = {
+            "the first words": [_span(s, 0, n) for s, n in zip(shared, counts)],
+            "words beside the question's": [_beside(s, n) for s, n in zip(shared, counts)],
+            "the best sentence": [_sentence(s) for s in shared],
+        }
+        return out | ({"no answer everywhere": [""] * len(questions)} if self.nothing else {})
+
+
+def _opening(question: str) -> str:
+    words = words_of(question)
+    return question[slice(*words[0])].casefold() if words else ""
+
+
+def _span(shared: Shared, first: int, count: int) -> str:
+    some = shared.words[first : first + count]
+    return shared.text[some[0][0] : some[-1][1]] if some else ""
+
+
+def _beside(shared: Shared, count: int) -> str:
+    near, sentence = shared.near(NEAR[0]) + shared.near(NEAR[1]), shared.by_sentence()
+    best, found = -1.0, 0
+    for first in range(max(1, len(shared.words) - count + 1)):
+        own = slice(first, first + count)
+        if shared.weight[own].any() or len(set(shared.sentence[own].tolist())) > 1:
+            continue
+        score = float((near[own] + sentence[own]).mean())
+        if score > best:
+            best, found = score, first
+    return _span(shared, found, count)
+
+
+def _sentence(shared: Shared) -> str:
+    if not shared.words:
+        return ""
+    own = np.flatnonzero(shared.sentence == shared.sentence[shared.by_sentence().argmax()])
+    return _span(shared, int(own[0]), len(own))

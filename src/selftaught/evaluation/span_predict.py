@@ -13,6 +13,7 @@ from .. import tasks
 from ..core import ModelError, RequestError
 from ..core.listener import Listener
 from ..data import open_source
+from ..data.answers import open_answers
 from ..data.bad import Bad, Rejected
 from ..data.opening import type_of
 from ..data.tags import Sentences, open_tags
@@ -21,7 +22,7 @@ from ..tasks.tag import Tag
 from ..train.precision import device_of
 from ..train.spans import EVALUATED, predictions
 from .adapt import Finetuned
-from .spans import SpanFinetuned, load_spans, open_sentences
+from .spans import SpanFinetuned, load_spans, open_questions, open_sentences
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +38,9 @@ def predict_spans(
     """Tags: one line a row of row, name, words, tags, and for every span (plain tags: every word) its label, text, start, stop and confidence, each a list;
     start and stop are characters of the row's text: as it is where DATA holds running text, the words with a space between them where it holds words.
 
+    Answers: one line a question of row, name, id, question, answer (null: the text holds none), start and stop in characters of the text, and score, the probability
+    that the model gives it.
+
     Rows that cannot be read have no line: they are counted in the table's metadata ("rejected").  Raises ModelError or DataError.
     """
     found = model if isinstance(model, SpanFinetuned) else None if isinstance(model, Finetuned) else load_spans(model)
@@ -44,8 +48,26 @@ def predict_spans(
         raise ModelError(f"{str(model)!r} is no model for tags or answers.", "selftaught finetune --task tag or answer makes one.")  # fmt: skip
     listener, where = listener or Listener(), device_of(device)
     found.model.to(where)
-    table = _tags(found, data, column, batch, where, max_bad, listener)
-    return table
+    made = _tags if found.task.wants == "tags" else _answers
+    return made(found, data, column, batch, where, max_bad, listener)
+
+
+def _answers(found: SpanFinetuned, data, column: str | None, batch: int, where, max_bad: float, listener: Listener):
+    import pyarrow as pa
+
+    questions = open_answers(data, contexts=column, answered=False, max_bad=max_bad)
+    opened = open_questions(questions, found.modality, causal=bool(getattr(found.model.encoder, "causal", False)))
+    for note in opened.notes:
+        listener.say(note)
+    answers = predictions(found.model, found.task, opened.parts, np.arange(len(questions)), device=where, batch=batch, listener=listener)  # fmt: skip
+    table = {
+        "row": pa.array(questions.rows, pa.int64()), "name": pa.array(questions.names, pa.string()), "id": pa.array(questions.ids, pa.string()),
+        "question": pa.array(questions.questions, pa.string()), "answer": pa.array([a[0] or None for a in answers], pa.string()),
+        "start": pa.array([a[1] if a[1] >= 0 else None for a in answers], pa.int64()),
+        "stop": pa.array([a[2] if a[2] >= 0 else None for a in answers], pa.int64()), "score": pa.array([a[3] for a in answers], pa.float64()),
+    }  # fmt: skip
+    about = {"rejected": str(len(questions.rejected)), "task": tasks.name_of(found.task)}
+    return pa.table(table).replace_schema_metadata(about)
 
 
 def _tags(found: SpanFinetuned, data, column: str | None, batch: int, where, max_bad: float, listener: Listener):

@@ -15,16 +15,18 @@ from ..core.errors import SelftaughtError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..data import splits
+from ..data.answers import Questions, open_answers
 from ..data.tags import Sentences, open_tags
 from ..modalities.passages import Tagged
+from ..modalities.questions import Asked
 from ..nets import files
-from ..tasks import tag
+from ..tasks import answer, tag
 from ..train.finetune import Plan
 from ..train.precision import device_of
 from ..train.spans import PLAN, Parts, SpanModel, predictions, tune
 from . import resample
 from .adapt import LABELS, Finetuned
-from .blind import BlindTags
+from .blind import BlindAnswers, BlindTags
 from .dense import SPLIT
 from .opening import open_encoders
 
@@ -226,4 +228,45 @@ def open_sentences(found: Sentences, task: tag.Tag, modality, *, causal: bool) -
     return Opened(parts, found, found.texts, found.groups, notes)
 
 
-_KINDS: dict[str, Any] = {"tags": _Tags}
+class _Answers:
+    """Opens questions with their answers."""
+
+    def __init__(self, encoder: Encoder, modality, labels, column, group, max_bad: float):
+        self.causal = bool(getattr(encoder, "causal", False))
+        self.modality = modality
+        self.read: Callable[..., Questions] = lambda spec: open_answers(
+            spec, contexts=column, answers=labels, group=group, max_bad=max_bad
+        )
+        self.task: answer.Answer | None = None
+
+    def open(self, spec) -> Opened:
+        found = self.read(spec)
+        opened = open_questions(found, self.modality, causal=self.causal)
+        if self.task is None:
+            self.task = answer.fit(opened.parts.targets, [bool(a) for a in found.answers])  # type: ignore[attr-defined]
+        return opened
+
+    def blind(self, known: Opened, train: np.ndarray, held: Opened, places: np.ndarray) -> dict[str, list[str]]:
+        guesser = BlindAnswers([known.rows.questions[r] for r in train], known.parts.truth(train))
+        return guesser.guesses([held.rows.contexts[r] for r in places], [held.rows.questions[r] for r in places])
+
+    def facts(self, answers: list) -> dict[str, Any]:
+        return {"without_answer": sum(a[1] < 0 for a in answers)}
+
+
+def open_questions(found: Questions, modality, *, causal: bool) -> Opened:
+    """Questions as pieces; what is read in several windows, or cannot be learnt from, is in the notes."""
+    parts = Asked.of(found.contexts, found.questions, found.answers, modality, causal=causal)
+    held = parts.passages
+    long = int(sum(len(p) > held.room(row) for row, p in enumerate(held.pieces)))
+    cut = sum(len(q) > held.longest_question for q in held.questions or [])
+    lost = int((parts.targets == -2).all(1).sum())
+    notes = list(found.notes)
+    notes += [f"{long} of {len(found)} texts are longer than what the context of {modality.context} tokens leaves beside the question: read in overlapping windows, nothing is cut off."] * bool(long)  # fmt: skip
+    notes += [f"{cut} questions are longer than {held.longest_question} pieces: the encoder sees their beginning."] * bool(cut)  # fmt: skip
+    notes += [f"{lost} answers are spelled by no pieces of the tokenizer: nothing is learnt from them."] * bool(lost)
+    texts = [f"{context}\n{question}" for context, question in zip(found.contexts, found.questions, strict=True)]
+    return Opened(parts, found, texts, found.groups, notes)
+
+
+_KINDS: dict[str, Any] = {"tags": _Tags, "answers": _Answers}
