@@ -32,7 +32,9 @@ class Arguments(Common):
 def run(argv: list[str]) -> None:
     from ..evaluation import load_model, predict
 
-    arguments = parse(Arguments, argv, "predict", "Labels and calibrated confidences for new data; objects; masks; tags; answers.")
+    arguments = parse(
+        Arguments, argv, "predict", "Labels and calibrated confidences for new data; objects; masks; tags; answers."
+    )
     model = load_model(arguments.model)
     _check_out(arguments.out, model.task.wants)
     ears = listener(quiet=arguments.quiet)

@@ -88,8 +88,11 @@ def open_answers(
             found.rejected.add(number, row.name, bad)
             continue
         moved += shifted
-        for held, value in ((found.contexts, context), (found.questions, question), (found.answers, given), (found.ids, row.id), (found.names, row.name)):  # fmt: skip
-            held.append(value)  # type: ignore[attr-defined]
+        found.contexts.append(context)
+        found.questions.append(question)
+        found.answers.append(given)
+        found.ids.append(row.id)
+        found.names.append(row.name)
         kept.append(number)
         groups.append(str(row.group) if row.group is not None else f"text {context}")
     found.rejected.check(max_bad)
@@ -194,7 +197,7 @@ def _answers(cell, starts, context: str) -> tuple[list[Answer], int]:
         begin = int(start) + len(text) - len(text.lstrip()) if _is_place(start) else -1
         if begin < 0 or context[begin : begin + len(trimmed)] != trimmed:
             near = begin if begin >= 0 else 0
-            places = [m for m in _places(context, trimmed)]
+            places = list(_places(context, trimmed))
             if not places:
                 raise Bad(f"an answer that is not in its text: {trimmed[:60]!r}")
             begin, moved = min(places, key=lambda p: abs(p - near)), moved + 1
@@ -203,7 +206,8 @@ def _answers(cell, starts, context: str) -> tuple[list[Answer], int]:
 
 
 def _is_place(start) -> bool:
-    return isinstance(start, int | float | np.number) and not isinstance(start, bool) and start == start and start >= 0
+    known = isinstance(start, int | float | np.number) and not isinstance(start, bool)
+    return bool(known and start == start and start >= 0)
 
 
 def _places(context: str, text: str) -> Iterator[int]:

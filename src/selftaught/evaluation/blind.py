@@ -101,8 +101,8 @@ def _span(shared: Shared, first: int, count: int) -> str:
 
 def _beside(shared: Shared, count: int) -> str:
     near, sentence = shared.near(NEAR[0]) + shared.near(NEAR[1]), shared.by_sentence()
-    best, found = -1.0, 0
-    for first in range(max(1, len(shared.words) - count + 1)):
+    best, found, count = -1.0, 0, min(count, len(shared.words))
+    for first in range(len(shared.words) - count + 1 if count else 0):
         own = slice(first, first + count)
         if shared.weight[own].any() or len(set(shared.sentence[own].tolist())) > 1:
             continue

@@ -38,7 +38,8 @@ def words_of(text: str) -> list[tuple[int, int]]:
 def sentences_of(text: str, words: list[tuple[int, int]]) -> np.ndarray:
     """(words,) number of the sentence that each word is in, by full stops and line ends."""
     ends = [m.end() for m in _STOP.finditer(text)]
-    return np.searchsorted(ends, [first for first, _ in words], side="right") if words else np.zeros(0, np.int64)
+    found = np.searchsorted(ends, [first for first, _ in words], side="right")
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
 def _stem(word: str) -> str:

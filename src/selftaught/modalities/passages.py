@@ -6,6 +6,7 @@ cut off: a text longer than the context is read in as many windows as it takes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -81,7 +82,7 @@ def windows(count: int, room: int, *, causal: bool = False) -> list[tuple[int, i
     step = max(1, room // 2)
     firsts = [*range(0, count - room, step), count - room]
     borders = [0]
-    for before, after in zip(firsts, firsts[1:]):
+    for before, after in itertools.pairwise(firsts):
         end = before + room
         borders.append(end if causal else (after + end) // 2)
     borders.append(count)
@@ -99,7 +100,9 @@ class Passages:
     name: str = "text"
 
     @classmethod
-    def of(cls, texts: Sequence[str], modality, *, questions: Sequence[str] | None = None, causal: bool = False) -> Self:
+    def of(
+        cls, texts: Sequence[str], modality, *, questions: Sequence[str] | None = None, causal: bool = False
+    ) -> Self:
         """Pieces of all texts; equal texts are encoded once.  RequestError where the context has no room for a text beside its question."""
         distinct = {text: n for n, text in enumerate(dict.fromkeys(texts))}
         held = pieces_of(list(distinct), modality)

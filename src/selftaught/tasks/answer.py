@@ -99,4 +99,4 @@ def fit(targets: np.ndarray, answered: Sequence[bool]) -> Answer:
     known = targets[(targets >= 0).all(1)]
     lengths = known[:, 1] - known[:, 0] + 1
     longest = int(np.clip(np.quantile(lengths, 0.99) if len(lengths) else 1, 8, 128))
-    return Answer(nothing=not all(answered), longest=longest)
+    return Answer(nothing=not all(answered), longest=longest)  # type: ignore[call-arg]

@@ -111,4 +111,5 @@ def fit(sentences: Sequence[Sequence[str | None]], scheme: str, *, causal: bool 
         names = (OUTSIDE, *(f"{mark}-{kind}" for kind in kinds for mark in "BI"))
     usual = max(range(len(names)), key=lambda k: count.get(names[k], 0))
     metric = "accuracy" if scheme == "plain" else "span F1"
-    return Tag(tags=names, scheme=scheme, usual=usual, piece="last" if causal else "first", metric=metric)
+    return Tag(  # type: ignore[call-arg]
+        tags=names, scheme=scheme, usual=usual, piece="last" if causal else "first", metric=metric)

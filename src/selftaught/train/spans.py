@@ -34,7 +34,8 @@ EVALUATED = 64
 class Parts(Protocol):
     """Rows with what is to be found in them: modalities.passages.Tagged and Asked."""
 
-    passages: Any
+    @property
+    def passages(self) -> Any: ...
 
     def __len__(self) -> int: ...
 
@@ -221,7 +222,7 @@ def predictions(
             some = order[start : start + batch]
             reading, clues, _ = data.part(places[some])
             said = model(reading.to(device), None if clues is None else clues.to(device))
-            answers = data.whole(places[some], task.predict(said, reading.at.offsets))  # type: ignore[call-arg]
+            answers = data.whole(places[some], task.predict(said, reading.at.offsets))  # type: ignore[call-arg, arg-type]
             for at, found in zip(some.tolist(), answers, strict=True):
                 out[at] = found
             if listener is not None:
