@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core import Ragged, RequestError, View
-from ..views.text import BEGIN, END, PAD
+from ..views.text import BEGIN, END, MARKS, PAD
 
 BATCH = 1024
 """Texts that are encoded together."""
@@ -68,8 +68,18 @@ def pieces_of(texts: Sequence[str], modality) -> list[Pieces]:
                     start[n] += 1
                 while stop[n] > start[n] and text[stop[n] - 1].isspace():
                     stop[n] -= 1
-            out.append(Pieces(np.array(found.ids, np.int64), start, stop))
+            out.append(_ordinary(Pieces(np.array(found.ids, np.int64), start, stop), modality.specials))
     return out
+
+
+def _ordinary(pieces: Pieces, specials: int) -> Pieces:
+    """Without marks, which a vocabulary of whole pieces may find in a text: unknown there, or left out, as the modality stores rows."""
+    marks = pieces.ids < len(MARKS)
+    if not marks.any():
+        return pieces
+    if specials > len(MARKS):
+        return Pieces(np.where(marks, len(MARKS), pieces.ids), pieces.start, pieces.stop)
+    return Pieces(pieces.ids[~marks], pieces.start[~marks], pieces.stop[~marks])
 
 
 def windows(count: int, room: int, *, causal: bool = False) -> list[tuple[int, int, int, int]]:

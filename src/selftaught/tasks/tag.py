@@ -112,4 +112,5 @@ def fit(sentences: Sequence[Sequence[str | None]], scheme: str, *, causal: bool 
     usual = max(range(len(names)), key=lambda k: count.get(names[k], 0))
     metric = "accuracy" if scheme == "plain" else "span F1"
     return Tag(  # type: ignore[call-arg]
-        tags=names, scheme=scheme, usual=usual, piece="last" if causal else "first", metric=metric)
+        tags=names, scheme=scheme, usual=usual, piece="last" if causal else "first", metric=metric
+    )
