@@ -35,7 +35,7 @@ class Tag(Task):
 
     version: ClassVar[int] = 1
     wants: ClassVar = "tags"
-    aliases: ClassVar = ("ner", "pos", "token-classification", "tagging")
+    aliases: ClassVar = ("ner", "pos", "token-classification")
     tags: tuple[str, ...] = ()
     """The tags, in the order of their codes; of spans as IOB2."""
     scheme: str = "plain"
