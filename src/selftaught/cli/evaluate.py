@@ -39,7 +39,7 @@ class Arguments(Common):
     """Untrained networks that are drawn."""
     seed: int = 0
     controls: tuple[str, ...] = ()
-    """Of blind, raw, untrained, scratch."""
+    """Of blind, raw, untrained, scratch; of texts also tf-idf and fasttext."""
     shelf: tuple[str, ...] = ()
     """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
     robustness: bool = False
@@ -83,12 +83,13 @@ def layer_of(text: str | None) -> Any:
 
 
 def shelf_encoder(name: str):
-    """An encoder off the shelf: a folder that selftaught wrote, or what `nets.parse` understands."""
-    from .. import nets
+    """An encoder off the shelf, with its modality where it brings one: a folder that selftaught wrote; or what `nets.parse` understands."""
+    from .. import modalities, nets
     from ..nets import store
 
     if Path(name).is_dir():
-        return store.load_encoder(store.find(name))
+        home = store.find(name)
+        return store.load_encoder(home), modalities.load(home)
     kind, options = nets.parse(name)
     return nets.build(kind, **options)
 
@@ -109,6 +110,10 @@ def _beside(result: dict) -> list[str]:
         f"{one['features']}: " + ", ".join(f"{k} {v:.3f}" for k, v in one.items() if isinstance(v, float))
         for one in result.get("figures", []) if one["features"] == "pretrained"
     ]  # fmt: skip
+    lines += [
+        f"cluster {one['cluster']} ({one['rows']} test rows, {one['share']:.0%} {one['class']}): {', '.join(one['words'])}"
+        for one in result.get("topics", [])[:20]
+    ]
     found = [one for one in result.get("retrieval", []) if one["metric"] in ("map@r", "recall@1")]
     for metric in dict.fromkeys(one["metric"] for one in found):
         some = [one for one in found if one["metric"] == metric]

@@ -12,6 +12,7 @@ from .screen import listener
 
 DENSE_ONLY = ("boxes", "ignore", "size")
 ROWS_ONLY = ("balance", "unlabelled", "method")
+WHOLE = "tasks of whole rows (classify, multilabel, regress)"
 
 
 @dataclass(kw_only=True)
@@ -21,10 +22,10 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     """Labelled data."""
     labels: str | None = None
-    """The column of the labels, boxes or masks (default: the one that looks like it, said aloud); multilabel: also columns of 0 and 1, a,b,c or tag_*;
-    detect: or the COCO file in the folder."""
+    """The column of the labels, boxes, masks, tags or answers (default: the one that looks like it, said aloud); multilabel: also columns of 0 and 1, a,b,c or tag_*;
+    detect: or the COCO file in the folder; tag: of a CoNLL file, the number of the column."""
     task: str | None = None
-    """classify, multilabel, regress, detect or segment (selftaught tasks); default: what the labels are."""
+    """classify, multilabel, regress, detect, segment, tag or answer (selftaught tasks); default: what the labels are."""
     mode: Literal["head", "full", "gradual", "lora"] = "full"
     """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
     layer after another; lora: low-rank adapters."""
@@ -48,7 +49,7 @@ class Arguments(Common):
     """What that loss counts for."""
     epochs: int | None = None
     batch: int | None = None
-    """Rows in a step (default: 64; detect and segment 16)."""
+    """Rows in a step (default: 64; detect and segment 16, tag and answer 32)."""
     lr: float | None = None
     """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
     views: Literal["mild", "plain"] = "mild"
@@ -71,8 +72,9 @@ class Arguments(Common):
 
 def run(argv: list[str]) -> None:
     from ..evaluation import Finetuned, finetune
-    from ..evaluation.dense import finetune_dense, serves
-    from ..train import dense
+    from ..evaluation import dense as of_pictures
+    from ..evaluation import spans as of_texts
+    from ..train import dense, spans
     from ..train.finetune import Plan
 
     arguments = parse(
@@ -90,10 +92,15 @@ def run(argv: list[str]) -> None:
     }  # fmt: skip
     done: Finetuned
     try:
-        if serves(arguments.task):
-            _refuse(arguments, ROWS_ONLY, "tasks of whole rows (classify, multilabel, regress)")
-            own: dict[str, Any] = {name: getattr(arguments, name) for name in DENSE_ONLY}
-            done = finetune_dense(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
+        own: dict[str, Any]
+        if of_pictures.serves(arguments.task):
+            _refuse(arguments, ROWS_ONLY, WHOLE)
+            own = {name: getattr(arguments, name) for name in DENSE_ONLY}
+            done = of_pictures.finetune_dense(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
+        elif of_texts.serves(arguments.task):
+            _refuse(arguments, ROWS_ONLY, WHOLE)
+            _refuse(arguments, DENSE_ONLY, "--task detect or segment")
+            done = of_texts.finetune_spans(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, spans.PLAN), **shared)  # fmt: skip
         else:
             _refuse(arguments, DENSE_ONLY, "--task detect or segment")
             own = {name: getattr(arguments, name) for name in (*ROWS_ONLY, "rounds", "confidence", "weight")}
@@ -128,6 +135,7 @@ def _words(result: dict) -> str:
         f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    lines += _blind(result) if "blind" in result else []
     if "semi" in result:
         lines.append(
             f"with {result['semi']['weight']:g} x the loss of {result['semi']['method']} on {result['semi']['unlabelled']} rows without labels"
@@ -139,6 +147,21 @@ def _words(result: dict) -> str:
         error = result["calibration"]
         lines.append(f"calibration error of the confidences: {error['before']:.3f} before, {error['after']:.3f} after")
     return "\n".join([*lines, f"model: {result['model']}", f"next: selftaught predict {result['model']} DATA"])
+
+
+def _blind(result: dict) -> list[str]:
+    """The rows that understand nothing, and by how much the model is better."""
+    lines = []
+    for row in result["blind"]:
+        less = row["difference"]
+        lines.append(
+            f"blind, {row['name']}: {row[result['metric']]:.3f} [{row['low']:.3f}, {row['high']:.3f}]; "
+            f"the model is better by {less['mean']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
+        )
+    copies, repaired = result["copies"], result.get("repaired")
+    lines += [f"{copies} test rows are copies of training rows"] * bool(copies)
+    lines += [f"in {repaired} test sentences the likeliest tags were no sequence of spans: the likeliest such sequence is taken"] * bool(repaired)  # fmt: skip
+    return lines
 
 
 def _rounds(pseudo: dict, metric: str) -> list[str]:

@@ -56,11 +56,36 @@ def words(facts: dict) -> str:
     lines.append(f"  broken rows: {facts['rejected']}" + (f" ({kinds})" if kinds else ""))
     if facts["duplicates"]:
         lines.append(f"  duplicates: {facts['duplicates']['exact']} exact, {facts['duplicates']['near']} near")
+    lines += _texts(facts["texts"]) if "texts" in facts else []
     if facts["suggestion"]:
         lines.append(
             f"\ntry:  {facts['suggestion']['command']}\n      about {_time(facts['suggestion']['seconds'])} on this machine"
         )
     return "\n".join(lines)
+
+
+def _texts(found: dict) -> list[str]:
+    """What the texts are like, and what may keep a loss from falling."""
+    asked = "" if found["asked"] == found["of"] else f" ({found['asked']:,} of {found['of']:,} texts looked at)"
+    lines = [f"  texts: about {found['words']:,} words, {found['empty']} empty, {found['very_short']} very short, {found['very_long']} very long{asked}"]  # fmt: skip
+    told = ", ".join(f"{name} {share:.0%}" for name, share in list(found["languages"].items())[:5])
+    lines.append(f"  languages, guessed by script and common words: {told}")
+    lines.append(
+        f"  lines: {found['lines']['count']:,}, of which {found['lines']['repeated']:.1%} repeat an earlier one"
+    )
+    lines += [f"    {one['count']} times: {_short(one['line'])}" for one in found["lines"]["most"][:3]]
+    lines += [f"  {one['share']:.1%} of the texts have this {one['where']}: {_short(one['text'])}" for one in found["boilerplate"][:4]]  # fmt: skip
+    lines += [f"  {kind}: in {one['texts']} texts, for example {_short(one['for_example'])}" for kind, one in found["encoding"].items()]  # fmt: skip
+    if found["causes"]:
+        lines.append("  what may keep a loss from falling, the likeliest first:")
+        lines += [f"    {one['cause']}: {one['text']}.  {one['remedy']}" for one in found["causes"]]
+    return lines
+
+
+def _short(text: str) -> str:
+    """One line for the screen, without signs that move the cursor."""
+    plain = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return plain if len(plain) <= 80 else plain[:77] + "..."
 
 
 def _time(seconds: float) -> str:

@@ -32,7 +32,9 @@ class Arguments(Common):
 def run(argv: list[str]) -> None:
     from ..evaluation import load_model, predict
 
-    arguments = parse(Arguments, argv, "predict", "Labels and calibrated confidences for new data; objects; masks.")
+    arguments = parse(
+        Arguments, argv, "predict", "Labels and calibrated confidences for new data; objects; masks; tags; answers."
+    )
     model = load_model(arguments.model)
     _check_out(arguments.out, model.task.wants)
     ears = listener(quiet=arguments.quiet)
@@ -79,6 +81,12 @@ def _check_out(out: str | None, wants: str) -> None:
 
 def _line(row: dict) -> str:
     """One answer on the screen."""
+    if "question" in row:
+        found = "no answer" if row["answer"] is None else f"{row['answer']} ({row['start']} to {row['stop']})"
+        return "\t".join([row["name"], _words(row["question"]), found, _words(row["score"])])
+    if "words" in row:
+        spans = zip(row["text"], row["label"], row["start"], row["stop"], row["confidence"])
+        return "\t".join([row["name"], *(f"{t} = {k} ({a} to {b}, {_words(c)})" for t, k, a, b, c in spans)])
     label = str(row["label"]) if isinstance(row["label"], float) else _words(row["label"])
     place = "\t".join(f"{row[k]:.1f}" for k in ("x", "y", "width", "height")) if "width" in row else ""
     return "\t".join(filter(None, [row["name"], label, _words(row["confidence"]), place]))

@@ -13,12 +13,12 @@ from . import module
 
 
 class Tally(Protocol):
-    """What a dense task counted in N pictures: its figures are no ratio of sums, so they are worked out anew where pictures are resampled."""
+    """What a task on parts of rows counted in N of them: its figures are no ratio of sums, so they are worked out anew where rows are resampled."""
 
     def __len__(self) -> int: ...
 
     def value(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """(R,) the figure that decides, for `weights` (R, N): how often each picture counts (default: once, R = 1)."""
+        """(R,) the figure that decides, for `weights` (R, N): how often each row counts (default: once, R = 1)."""
         ...
 
     def figures(self, classes: Sequence[str]) -> dict[str, float]:
@@ -35,10 +35,13 @@ class Task:
 
     A dense task (`wants` "boxes" or "mask") answers for parts of a picture: `head` takes the stages of `Encoder.features` and the canvas, `loss` a view
     whose parts "objects" or "mask" are the targets, `predict` gives one answer a picture in its own pixels, and `tally` stands in the place of `items` and `metrics`.
+
+    A task on parts of texts (`wants` "tags" or "answers") reads the vectors of a text's pieces: `head` takes the encoder's width and gives a module over `nets.spans.Read`,
+    `loss` what that says of all rows' pieces, `predict` the same with the rows' offsets, and gives one answer a row; `tally` as above.
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask"]] = "class"
+    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask", "tags", "answers"]] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any

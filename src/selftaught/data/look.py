@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError
+from . import corpus
 from .bad import Bad
 from .dataset import Dataset
 from .duplicates import count_duplicates
@@ -28,10 +29,12 @@ def look(dataset: Dataset, *, suggest: Suggest | None = None, duplicates: bool =
 
     {"name", "modality", "column", "rows", "labels": {"column", "why", "classes", "counts", "missing"} or None,
     "rejected": count, "rejected_kinds", "rejected_rows", "duplicates": {"exact", "near", "asked"}, "groups": {"column", "why",
-    "count"} or None, "sizes": {quantity: {"least", "median", "most"}}, "columns", "notes", "fingerprint", "suggestion"}.
+    "count"} or None, "sizes": {quantity: {"least", "median", "most"}}, "texts": of texts alone, see corpus.inspect, "columns", "notes", "fingerprint", "suggestion"}.
     Open the dataset with max_bad=1, so that broken data can be looked at.
     """
     counted = count_duplicates(dataset) if duplicates else None
+    texts = dataset.source.columns[dataset.column] == "text"
+    copies = (counted.exact, counted.near or 0) if counted else (0, 0)
     return {
         "name": dataset.name,
         "modality": dataset.modality.name,
@@ -46,6 +49,7 @@ def look(dataset: Dataset, *, suggest: Suggest | None = None, duplicates: bool =
         else {"exact": counted.exact, "near": counted.near, "asked": counted.asked},
         "groups": _groups(dataset),
         "sizes": sizes(dataset),
+        **({"texts": corpus.inspect(dataset, repeated=copies[0], near=copies[1])} if texts else {}),
         "columns": dataset.columns,
         "notes": list(dataset.notes),
         "fingerprint": dataset.fingerprint,

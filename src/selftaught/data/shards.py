@@ -56,6 +56,9 @@ class ParquetShard:
             raise _refuse(path, f"it declares {meta.num_rows} rows, which its row groups do not hold")
         # a dictionary may repeat one long value in every row, so rows are read as if each were as long as its chunk
         self._batch = max(16, min(4096, limits.CELL_BATCH_BYTES // max(1, largest)))
+        self.metadata = {
+            k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in (schema.metadata or {}).items()
+        }
         self.columns: list[str] = []
         for field in schema:
             (self.columns if cells.is_readable(field.type) else self.left_out).append(field.name)

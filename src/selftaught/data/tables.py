@@ -125,6 +125,11 @@ class Table(Source):
         """The names of all columns, those that `payloads` cannot read included."""
         return list(dict.fromkeys(chain.from_iterable((*s.columns, *s.left_out) for s in self._shards)))
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the first shard that has any says of itself (the schema's metadata of a Parquet file)."""
+        return next((held for s in self._shards if (held := getattr(s, "metadata", None))), {})
+
     def _ascending(self, column: str, rows: np.ndarray) -> Iterator:
         for number, shard in enumerate(self._shards):
             start, end = self._starts[number], self._starts[number + 1]

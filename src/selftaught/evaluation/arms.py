@@ -10,8 +10,9 @@ import numpy as np
 from ..core import Encoder
 from ..core.listener import Listener
 from . import controls as control
-from . import diagnose
+from . import diagnose, texts
 from .embed import Layer, embed, raw
+from .opening import read_again
 from .probe import Features, Probed, blind, probe
 from .protocol import Budget, Problem
 from .stages import Stages, probe_stages
@@ -46,12 +47,15 @@ class Work:
         """Where the arm `name` is read out."""
         return self.stages[name].chosen if name in self.stages else self.main
 
-    def embed(self, encoder: Encoder, layer, *, whole: bool = True) -> Features:
-        """Features of all pool rows, or where not `whole` of those alone that the verdict's draws look at (the rest is zero)."""
+    def embed(self, encoder: Encoder, layer, *, whole: bool = True, modality=None) -> Features:
+        """Features of all pool rows, or where not `whole` of those alone that the verdict's draws look at (the rest is zero).
+
+        `modality`: as which the encoder reads the rows, where that is not how they are held (another tokenizer)."""
         settings = {"batch": self.batch, "device": self.device, "layer": layer, "listener": self.listener}
-        problem, test = self.problem, embed(encoder, self.problem.test, **settings)
+        pool, tested = (read_again(d, modality) for d in (self.problem.pool, self.problem.test))
+        test = embed(encoder, tested, **settings)
         rows = None if whole else self.verdict_rows()
-        return Features(self.whole(embed(encoder, problem.pool, rows=rows, **settings), rows), test)
+        return Features(self.whole(embed(encoder, pool, rows=rows, **settings), rows), test)
 
     def verdict_rows(self) -> np.ndarray | None:
         """Places of the pool that the verdict's draws look at; None for all."""
@@ -76,7 +80,7 @@ def probe_arms(
 ) -> Arms:
     """{(features, layer): scores} of every arm.
 
-    starts: the encoders that were continued, as they were.  shifted: {key: spoiled test rows} that the scratch control is tested on too.
+    shelf: {name: encoder, or (encoder, the modality as which it reads)}.  starts: the encoders that were continued, as they were.  shifted: {key: spoiled test rows} that the scratch control is tested on too.
     """
     work.main = "last" if layer == "all" else layer
     problem, seed = work.problem, work.seed
@@ -91,9 +95,12 @@ def probe_arms(
         arms["raw", "last"] = _seeded(work, "raw", iter([Features(raw(problem.pool), raw(problem.test))]), 1)
     if "blind" in controls:
         arms["blind", "last"] = blind(problem, work.draws)
-    for name, encoder in shelf.items():
+    for name, held in shelf.items():
+        encoder, own = held if isinstance(held, tuple) else (held, None)
         work.networks[f"shelf:{name}"] = encoder
-        arms[f"shelf:{name}", "last"] = _seeded(work, f"shelf:{name}", iter([work.embed(encoder, "last")]), 1)
+        found = work.embed(encoder, "last", modality=own)
+        arms[f"shelf:{name}", "last"] = _seeded(work, f"shelf:{name}", iter([found]), 1)
+    _texts(work, arms, controls)
     if "scratch" in controls:
         some = work.verdict_draws() or {"all": [problem.probe_train]}
         first = {b: d[: control.SCRATCH_DRAWS] for b, d in some.items()}
@@ -101,6 +108,22 @@ def probe_arms(
             problem, encoders[0], first, seed=seed, device=work.device, listener=work.listener, shifted=shifted or {}
         )
     return arms
+
+
+def _texts(work: Work, arms: Arms, controls) -> None:
+    """Enters what texts are set against: TF-IDF, and a bag of n-grams trained on the labels."""
+    asked = [name for name in texts.NAMES if name in controls]
+    if not asked or not texts.is_text(work.problem.pool):
+        return
+    held = texts.Texts.of(work.problem)
+    for number, name in enumerate(asked):
+        work.listener.progress("probing", number, len(asked), name)
+        if name == "tf-idf":
+            arms[name, "last"] = texts.TfIdf(work.problem, held).probed(work.draws, seed=work.seed)
+        else:
+            some = {b: d[: texts.DRAWS] for b, d in work.verdict_draws().items()} or {"all": []}
+            arms[name, "last"] = texts.fasttext(work.problem, held, some, seed=work.seed)  # type: ignore[arg-type]
+    work.listener.progress("probing", len(asked), len(asked), asked[-1])
 
 
 def _network(work: Work, arms: Arms, name: str, encoders: list[Encoder], layer) -> None:

@@ -41,7 +41,7 @@ FIELD = (
 def compare(
     data, *, labels: str | np.ndarray | None = None, methods: Sequence[str] | None = None, minutes: float = 4.0,
     steps: int | None = None, seeds: int = 1, seed: int = 0, out: str | Path = "comparison", whole: bool = False,
-    holdout: float = 0.2, choose_with: int = LABELS, draws: int = 10, shelf: Mapping[str, Encoder] | None = None,
+    holdout: float = 0.2, choose_with: int = LABELS, draws: int = 10, shelf: Mapping[str, Encoder | tuple[Encoder, Any]] | None = None,
     group: str | None = None, task: str | None = None, column: str | None = None, max_bad: float = 0.01, size: int | None = None,
     encoder: str | None = None, encoder_options: dict | None = None, recipe: dict | None = None, device: str | None = "cpu",
     batch: int = 256, test=None, budgets: Sequence[int] | None = None, all_labels: bool = False,
@@ -53,7 +53,7 @@ def compare(
     halved at a quarter and at a half of them (successive halving; Karnin et al. 2013), unless `whole`.  seeds: of the arms that come to the end.
     choose_with: labelled rows that the choice uses, none of them a test row; holdout: the share that is tested and never pretrained on;
     test: a test set of one's own in its place.  budgets: labels a class of the table's linear probes (default: the one of a verdict); all_labels: that of
-    all labels too.  shelf: {name: encoder} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped, and
+    all labels too.  shelf: {name: encoder, or (encoder, modality)} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped, and
     other methods or more seeds join those that are there.
     Raises RequestError, DataError.  Cost: the sum of all budgets, and for each arm one pass over the labelled rows.
     """

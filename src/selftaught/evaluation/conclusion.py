@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import tasks
-from ..core import Encoder
-from .contest import Arm, Contest, Standing
+from .contest import Arm, Contest, Fixed, Standing
 from .embed import Layer, embed, raw
+from .opening import read_again
 from .probe import Features, Probed, probe
 from .protocol import Budget
 from .statistics import Scores, interval
+from .texts import TfIdf
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Conclusion:
     def _of_standing(self, one: Standing) -> Probed:
         return self._joined({c: lambda e=e: e for c, e in zip(one.cells(self.seeds), one.encoders, strict=False)})  # type: ignore[misc]
 
-    def _joined(self, several: dict[str, Callable[[], Encoder | None]]) -> Probed:
+    def _joined(self, several: dict[str, Callable[[], Fixed]]) -> Probed:
         """The test scores of cells, measured once and kept in the ledger's folder; seeds side by side."""
         wanted = {("knn", "all"), *(("linear", b) for b in self.draws), *([("linear", "all")] if self.full else [])}
         total: Probed | None = None
@@ -75,12 +76,16 @@ class Conclusion:
         assert total is not None
         return total
 
-    def _tested(self, encoder: Encoder | None, layer: Layer) -> Probed:
-        contest = self.contest
+    def _tested(self, encoder: Fixed, layer: Layer) -> Probed:
+        contest, own = self.contest, None
+        if isinstance(encoder, TfIdf):
+            return encoder.probed(self.draws, seed=contest.choice.seed, full=self.full)
+        if isinstance(encoder, tuple):
+            encoder, own = encoder
         some = {"batch": contest.batch, "device": contest.device, "listener": contest.listener}
         pool, test = (
             raw(d) if encoder is None else embed(encoder, d, layer=layer, **some)  # type: ignore[arg-type]
-            for d in (contest.problem.pool, contest.problem.test)
+            for d in (read_again(d, own) for d in (contest.problem.pool, contest.problem.test))
         )
         return probe(
             contest.problem, Features(pool, test), self.draws, full=self.full, clusters=False, seed=contest.choice.seed
@@ -107,6 +112,8 @@ class Conclusion:
         for arm in self.alive:
             for one in self.standing:
                 for (how, budget), held in tested[arm.name].scores.items():
+                    if (how, budget) not in tested[one.name].scores:
+                        continue  # TF-IDF has no nearest neighbours
                     gap = interval(held.minus(tested[one.name].scores[how, budget]), groups, seed=seed)
                     span = {"mean": round(gap.mean, 6), "low": round(gap.low, 6), "high": round(gap.high, 6)}
                     out.append({"a": arm.name, "b": one.name, "probe": how, "labels_per_class": budget, **span})

@@ -20,7 +20,10 @@ from . import controls
 from .choice import Choice
 from .embed import Layer, embed, embed_layers, raw
 from .ledger import Ledger, file_name
+from .opening import read_again
 from .protocol import Problem
+from .statistics import Scores
+from .texts import TfIdf, is_text
 
 HALVED = 4
 """From so many arms on, the field is halved at a quarter and at a half of the budget."""
@@ -52,13 +55,18 @@ def rungs(count: int, total: float, whole: bool) -> list[float]:
     return [total] if whole or count < HALVED else [total / 4, total / 2, total]
 
 
+Fixed = Encoder | tuple[Encoder, Any] | TfIdf | None
+"""What needs no pretraining."""
+
+
 @dataclass(frozen=True)
 class Standing:
-    """An arm that needs no pretraining; `stem` names its cells in the ledger, `encoders` holds one a seed (None: the raw input)."""
+    """An arm that needs no pretraining; `stem` names its cells in the ledger, `encoders` holds one a seed: an encoder, one with the modality as which it
+    reads the rows, TF-IDF, or None for the raw input."""
 
     name: str
     stem: str
-    encoders: Sequence[Encoder | None]
+    encoders: Sequence[Fixed]
 
     def cells(self, seeds: Sequence[int]) -> list[str]:
         return [f"{self.stem} | seed {s}" for s, _ in zip(seeds, self.encoders, strict=False)]
@@ -133,13 +141,17 @@ class Contest:
         cells = self.ledger.cells.items()
         return [{k: v for k, v in c.items() if k != "items"} for n, c in cells if c["budget"] or n in asked]
 
-    def _few(self, encoder: Encoder | None) -> dict[str, Any]:
+    def _few(self, encoder: Fixed) -> dict[str, Any]:
         """The score by few labels, its items, and the stage that was read out: the best of the encoder's by that score.
 
         Every network may choose, trained or not: those that predict or rebuild their input peak before the end (see stages).
         None is the raw input.
         """
         pool, rows = self.problem.pool, self.choice.rows
+        if isinstance(encoder, tuple):
+            pool, encoder = read_again(pool, encoder[1]), encoder[0]
+        if isinstance(encoder, TfIdf):
+            return self._cell(encoder.chosen(rows, self.choice.fold, self.choice.seed), "last")
         if encoder is None:
             several: dict[Layer, np.ndarray] = {"last": raw(pool, rows=rows)}
         else:
@@ -149,7 +161,10 @@ class Contest:
                 several |= dict(enumerate(stages[:-1]))  # the representation is made of the last one
         scored = {layer: self.choice.score(features) for layer, features in several.items()}
         layer = max(scored, key=lambda one: scored[one].mean)
-        found = scored[layer]
+        return self._cell(scored[layer], layer)
+
+    def _cell(self, found: Scores, layer: Layer) -> dict[str, Any]:
+        """A score by few labels as the ledger keeps it."""
         got = self.choice.interval(found)
         return {
             "mean": got.mean, "low": got.low, "high": got.high, "layer": layer,
@@ -162,7 +177,7 @@ class Contest:
         return train.Pretrained(train.Run.open(self.ledger.folder / cell["run"]), {}).encoder()
 
     def standing(
-        self, alive: list[Arm], shelf: Mapping[str, Encoder], budget: float, seeds: Sequence[int]
+        self, alive: list[Arm], shelf: Mapping[str, Encoder | tuple[Encoder, Any]], budget: float, seeds: Sequence[int]
     ) -> list[Standing]:
         """Arms that need no pretraining, scored by few labels too.
 
@@ -182,6 +197,8 @@ class Contest:
             found.append(
                 Standing("untrained" if len(fresh) == 1 else f"untrained {kind}", f"untrained {kind}", several)
             )
+        if is_text(self.problem.pool):
+            found.append(Standing("tf-idf", "tf-idf", [TfIdf(self.problem)]))
         found += [Standing(f"shelf:{k}", f"shelf:{k}", [v]) for k, v in shelf.items()]
         for one in found:
             for cell, seed, encoder in zip(one.cells(seeds), seeds, one.encoders, strict=False):

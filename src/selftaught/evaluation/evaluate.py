@@ -30,7 +30,7 @@ from .verdict import CONTROLS
 def evaluate(
     run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str | None = None,
     budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = SEEDS, seed: int = 0, group: str | None = None,
-    task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder] | None = None,
+    task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder | tuple[Encoder, Any]] | None = None,
     pretraining=None, robustness: bool = False, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
     device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -43,7 +43,8 @@ def evaluate(
     layer: "last", a stage's number, or "all": each stage is probed, and the pretrained and the untrained network are each read out where
     they are best on validation rows.  None: "all" for runs of predictive and generative methods, which peak before their end, else "last".
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
-    controls: of blind, raw, untrained, scratch; shelf: {name: encoder} off the shelf, shown beside them.
+    controls: of blind, raw, untrained, scratch, and of texts tf-idf and fasttext; shelf: {name: encoder, or (encoder, modality) where it reads texts with a tokenizer
+    of its own} off the shelf, shown beside them.
     column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
     Where a run continued a pretrained model, that model as it was is an arm, "start", and the result holds a second answer under "start":
     did continuing help?

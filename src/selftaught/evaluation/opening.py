@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import modalities, nets
-from ..core import Encoder, RequestError
+from ..core import DataError, Encoder, RequestError
 from ..core.listener import Listener
-from ..data import splits
+from ..data import Dataset, splits
 from ..train.run import Run
 
 
@@ -33,6 +33,25 @@ def open_dataset(data, modality, listener: Listener, *, column: str | None = Non
         data, modality=modality, column=column, max_bad=max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
+
+
+def read_again(dataset, modality):
+    """The same rows as another `modality` of the same kind packs them (a text with another tokenizer); `dataset` itself where it is None or no other."""
+    if modality is None or modality.config() == dataset.modality.config():
+        return dataset
+    if modality.name != dataset.modality.name:
+        raise RequestError(
+            f"An encoder off the shelf reads {modality.name}, the data are {dataset.modality.name}.",
+            "Leave it out of --shelf.",
+        )
+    again = Dataset.open(dataset.source, dataset.column, modality, max_bad=1.0)
+    rows, wanted = again.source_rows(), dataset.source_rows()
+    places = np.searchsorted(rows, wanted).clip(max=max(0, len(rows) - 1))
+    if not len(rows) or not np.array_equal(rows[places], wanted):
+        raise DataError(
+            f"Some rows of {dataset.name} cannot be read by an encoder off the shelf.", "Leave it out of --shelf."
+        )
+    return again.subset(places)
 
 
 def pretrained_on(run, data) -> bool:

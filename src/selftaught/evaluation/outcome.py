@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import tasks
 from . import controls as control
-from . import curve, diagnose, leakage, robustness, stages
+from . import curve, diagnose, leakage, robustness, stages, texts
 from .arms import Arms, Work
 from .probe import Probed
 from .protocol import Budget
@@ -37,6 +37,7 @@ def result(
         numbers=problem.classes is None, seen=int(leaks.seen.sum()), seed=work.seed,
         read=(where[0], where[1]),
     )  # fmt: skip
+    ahead = _ahead(work, scored)
     found = {
         "task": tasks.name_of(problem.task),
         "metric": problem.task.metric,
@@ -49,7 +50,7 @@ def result(
             "seen_in_pretraining": int(leaks.seen.sum()),
             "without": _without(work, arms, leaks),
         },
-        "verdict": {"answer": verdict.answer, "sentence": verdict.sentence},
+        "verdict": {"answer": verdict.answer, "sentence": verdict.sentence + ahead},
         **_start(work, scored, begun),
         "labels_saved": _saved(work, scored, chosen),
         "measures": [
@@ -66,6 +67,7 @@ def result(
             for n, a in scored.items()
             if a.figures
         ],
+        **_topics(work, scored),
         "retrieval": retrieval(work),
         "test_rows": len(problem.targets),
     }
@@ -76,6 +78,25 @@ def result(
         clean = next((s for (how, budget), s in scratch.scores.items() if budget == work.at), None)
         found["robustness"] = robustness.measure(work, spoiled, scratch.shifted, clean, chosen)
     return found
+
+
+def _ahead(work: Work, scored: dict[str, Probed]) -> str:
+    """A sentence where a bag of words is surely better than what pretraining gave: at the verdict's budget, the best of them."""
+    problem, ours, found = work.problem, scored["pretrained"].scores["linear", work.at], []
+    for name in texts.NAMES:
+        for how in ("linear", "finetune"):
+            other = scored.get(name, Probed()).scores.get((how, work.at))
+            if other is not None:
+                found.append((other.mean, name, interval(control.against(ours, other), problem.test_groups, seed=work.seed)))  # fmt: skip
+    if not found:
+        return ""
+    mean, name, gap = max(found, key=lambda one: one[0])
+    if gap.high >= 0:
+        return ""
+    span = f"95 % interval {-gap.high:+.3f} to {-gap.low:+.3f}"
+    return (
+        f" But {texts.SPELLED[name]}, without any pretraining, scores {mean:.3f} ({-gap.mean:+.3f}, {span}): take that."
+    )
 
 
 def _start(work: Work, scored: dict[str, Probed], begun: Started | None) -> dict[str, Any]:
@@ -90,6 +111,14 @@ def _start(work: Work, scored: dict[str, Probed], begun: Started | None) -> dict
         groups=problem.test_groups, seed=work.seed,
     )  # fmt: skip
     return {"start": {"model": ", ".join(begun.names), **answer}}
+
+
+def _topics(work: Work, scored: dict[str, Probed]) -> dict[str, Any]:
+    """{"topics": what the clusters of the pretrained features speak of} of texts; empty elsewhere."""
+    clusters, problem = scored["pretrained"].clusters, work.problem
+    if clusters is None or not texts.is_text(problem.test):
+        return {}
+    return {"topics": texts.told_clusters(texts.texts_of(problem.test), clusters, problem.targets, problem.task)}
 
 
 def _order(budget: Budget) -> float:

@@ -25,10 +25,11 @@ def load_model(folder: str | Path) -> Finetuned:
     """The model that `finetune` wrote; ModelError where the folder is broken or of another task version."""
     home = nets.store.find(folder)
     from .dense import load_dense
+    from .spans import load_spans
 
-    dense = load_dense(folder)
-    if dense is not None:
-        return dense
+    parts = load_dense(folder) or load_spans(folder)
+    if parts is not None:
+        return parts
     if not (home / LABELS).is_file():
         raise ModelError(
             f"{str(folder)!r} holds an encoder without a task.", "Finetune it first: selftaught finetune RUN DATA."
@@ -69,7 +70,7 @@ def predict(
 
     Classes: label is the class's name, confidence its probability after temperature scaling; `probabilities` adds a column
     "p:CLASS" for each.  Where a row may have several labels, label and confidence are lists, the surest first.  Numbers: label is float64 and confidence null.
-    Objects and masks: see `dense.predict_dense`.  Rows that cannot be read have no line: they are said, and counted in the table's metadata ("rejected");
+    Objects and masks: see `dense.predict_dense`; tags and answers: `span_predict.predict_spans`.  Rows that cannot be read have no line: they are said, and counted in the table's metadata ("rejected");
     `max_bad` bounds their share.  Raises ModelError or DataError.
     """
     import pyarrow as pa
@@ -79,6 +80,10 @@ def predict(
         from .dense import predict_dense
 
         return predict_dense(found, data, device=device, column=column, max_bad=max_bad, listener=listener)
+    if found.task.wants in ("tags", "answers"):
+        from .span_predict import predict_spans
+
+        return predict_spans(found, data, device=device, column=column, max_bad=max_bad, listener=listener)
     listener, where = listener or Listener(), device_of(device)
     rows = open_dataset(data, found.modality, listener, column=column, max_bad=max_bad)
     out = outputs(found.model.to(where), rows, np.arange(len(rows)), device=where, batch=batch)

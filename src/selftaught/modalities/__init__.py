@@ -19,7 +19,7 @@ from .guess import Guess
 
 __all__ = ["Guess", "Trained", "find", "load", "names", "open_data", "open_trained", "sniff"]
 
-_OTHER_FILES = {"canvas", "guess"}
+_OTHER_FILES = {"canvas", "guess", "passages", "questions"}
 
 
 def names() -> list[str]:

@@ -49,8 +49,10 @@ PARTS = {
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
+    "reader": "selftaught.nets.spans:Reader",
     "segmenter": "selftaught.nets.dense:Segmenter",
     "prototypes": "selftaught.nets.heads:Prototypes",
+    "tagger": "selftaught.nets.spans:Tagger",
 }
 """{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""
 

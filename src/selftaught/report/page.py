@@ -36,7 +36,7 @@ def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
     sections = [
         _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _robustness(evaluation),
         section("What it learned, in pictures", gallery(run)), _training(run), _views(run),
-        _map(atlas), _neighbours(atlas), _leakage(evaluation), _about(run, config),
+        _map(atlas), _neighbours(atlas), _topics(evaluation), _leakage(evaluation), _about(run, config),
     ]  # fmt: skip
     return document(f"{config.get('method')} on {Path(str(config.get('data'))).name}", "".join(sections))
 
@@ -250,6 +250,18 @@ def _neighbours(atlas: Atlas | None) -> str:
         "<p class='soft'>The first of each line is drawn by the seed, not chosen; the rest are its nearest rows.</p>"
         + "".join(lines),
     )
+
+
+def _topics(evaluation: dict | None) -> str:
+    """What clusters of texts speak of."""
+    found = (evaluation or {}).get("topics", [])
+    rows = "".join(
+        f"<tr><td class='n'>{t['rows']}</td><td>{html.escape(', '.join(t['words']))}</td><td>{html.escape(str(t['class']))} ({t['share']:.0%})</td></tr>"
+        for t in found
+    )
+    note = "<p class='soft'>k-means of the pretrained features of the test rows; the words that are commoner in each cluster than in the others (class-based tf-idf).</p>"
+    table = f"<table><tr><th>rows</th><th>words</th><th>commonest class</th></tr>{rows}</table>"
+    return section("What clusters speak of", note + table if found else "")
 
 
 def _leakage(evaluation: dict | None) -> str:

@@ -40,9 +40,10 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
     """
     held = "set" if labels.several else "class" if labels.classes is not None else "number"
     kind = find(name or _USUAL[held])
-    if kind.wants in ("boxes", "mask"):
+    if kind.wants in ("boxes", "mask", "tags", "answers"):
+        what = "pictures" if kind.wants in ("boxes", "mask") else "texts"
         raise RequestError(
-            f"Task {name!r} answers for parts of pictures: a probe of whole rows says nothing of it.",
+            f"Task {name!r} answers for parts of {what}: a probe of whole rows says nothing of it.",
             f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained.",
         )
     if kind.wants == "nothing":
