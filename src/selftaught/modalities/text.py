@@ -20,6 +20,7 @@ from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestE
 from ..data.bad import Bad
 from ..data.source import Source
 from ..nets import files
+from ..views.pairs import pairs
 from ..views.text import MARKS, PAD, Excerpt, mask_tokens
 from . import Guess, _tokenizer
 from ._sentences import sentences
@@ -37,7 +38,7 @@ class Text:
     """Byte-level BPE ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "vocabulary", "pairs"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16
@@ -176,6 +177,14 @@ class Text:
     def target(self, view: View, grid: tuple[int, ...] | None) -> Target:
         """The ids themselves, wherever there are any."""
         return Target("class", view["ids"], view["valid"], classes=self.vocabulary)
+
+    def untarget(self, values: Tensor, view: View, grid: tuple[int, ...] | None) -> View:
+        """The inverse of `target`: the view with these ids (B, L) in the place of its own."""
+        return view.with_parts(ids=values)
+
+    def pairs(self, view: View, other: View, draw: Draw, following: View | None = None) -> View:
+        """Two texts in one row, told apart, of which the second follows the first in half of the rows (views.pairs)."""
+        return pairs(view, other, self.context, draw, following=following)
 
     def encoder(self, facts: Facts, needs: frozenset[str], name: str | None = None, **options) -> Encoder:
         """A text transformer: for less than ten minutes on a CPU, for longer, or for a GPU; or the encoder `name`."""

@@ -43,6 +43,7 @@ LIBRARIES = ("transformers", "timm", "torchvision")
 PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
     "detector": "selftaught.nets.dense:Detector",
+    "language-head": "selftaught.nets.heads:LanguageHead",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
