@@ -5,9 +5,10 @@ from .compare import compare
 from .embed import embed, embed_layers
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
+from .generate import Generated, generate
 from .predict import load_model, predict
 from .search import search
 
 __all__ = [
-    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search",
+    "Embedded", "Finetuned", "Generated", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "generate", "load_model", "predict", "search",
 ]  # fmt: skip
