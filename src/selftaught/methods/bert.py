@@ -63,7 +63,7 @@ class BERT(Method):
                 f"bert tells two texts apart by token types, which the encoder {encoder.kind!r} has not.",
                 "Leave --encoder out, or use --method masked-token.",
             )
-        encoder.tell_apart(2)
+        encoder.tell_apart(2)  # type: ignore[operator]
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         told = tokens.told.expand(tokens.patches.shape[:2]).sum(1)
@@ -77,7 +77,7 @@ class BERT(Method):
         self.judge = MLP((tokens.values.shape[-1], tokens.values.shape[-1], 1), norm="none")
         self.blind = BlindGuess(target.classes)
         if self.tied:
-            self.head.weight = encoder.embedding.weight  # type: ignore[union-attr]
+            self.head.weight = encoder.embedding.weight  # type: ignore[union-attr, assignment]
         return self
 
     def notes(self) -> list[str]:
