@@ -14,7 +14,7 @@ from ..core.listener import Listener
 from ..data.bad import Bad
 from ..nets.generation import Sampling, write
 from ..train.precision import device_of
-from ..views.text import BEGIN, END, MASK, PAD
+from ..views.text import BEGIN, END
 from .opening import folder_of, method_of
 
 AT_ONCE = 64
@@ -90,7 +90,7 @@ def generate(
         texts = [Piece(modality, coded[p]) for p, _ in some]
         stepped = write(
             encoder, head, [coded[p] for p, _ in some], tokens=tokens, sampling=sampling, samples=[n for _, n in some],
-            begin=BEGIN, end=END, never=(PAD, BEGIN, MASK),
+            begin=BEGIN, end=END, never=[mark for mark in range(modality.specials) if mark != END],
         )  # fmt: skip
         for said in stepped:
             for row, token in enumerate(said):

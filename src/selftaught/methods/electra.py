@@ -17,7 +17,7 @@ Scaled to the budget: batch 128 x 128 tokens -> 64 rows; weight 50 and a generat
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn as nn
@@ -47,6 +47,8 @@ class ELECTRA(Method):
     """Share of each row's tokens that the generator fills in."""
     generator: float = 0.25
     """Width and heads of the generator as a share of the encoder's."""
+    packing: Literal["isolated", "bos_bestfit", "none"] = "isolated"
+    """Texts: packed into sequences without padding so that they cannot see one another, so that they can, or one text a row."""
     weight: float = 50.0
     """Of the encoder's loss beside the generator's."""
 

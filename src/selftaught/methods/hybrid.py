@@ -18,7 +18,7 @@ one that falls from 0.3 to 0.15; AdamW instead of LAMB.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class Hybrid(Method):
     """Share of the rows, and weight in the loss, of the masked objective; the rest is causal."""
     ratio: float = 0.15
     """Share of a masked row's tokens that are hidden and predicted."""
+    packing: Literal["isolated", "bos_bestfit", "none"] = "isolated"
+    """Texts: packed into sequences without padding so that they cannot see one another, so that they can, or one text a row."""
     tied: bool = True
     """Whether the head shares the encoder's embedding, where there is one."""
 
