@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import methods
+from .. import methods, tasks
 from ..core import Encoder, RequestError
 from ..core.errors import nearest
 from ..core.listener import Listener
+from ..tasks.language_model import LanguageModel
 from ..train.precision import device_of
 from . import controls as control
 from . import leakage
 from .arms import Work, probe_arms
 from .embed import Layer
+from .language import evaluate_language
 from .opening import first_seed, held_out, method_of, open_dataset, open_encoders, pretrained_on
 from .outcome import result
 from .probe import few_label_draws
@@ -47,11 +49,22 @@ def evaluate(
     column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
     Where a run continued a pretrained model, that model as it was is an arm, "start", and the result holds a second answer under "start":
     did continuing help?
+    task: classify, multilabel or regress, where the guess is wrong; language-model scores `data` (or `test`) without labels: see `evaluate_language`.
     robustness: the verdict's read-outs on spoiled test rows too (noise, blur, ...), at the modality's severities.
     pretraining: what the encoder was pretrained on, where that is other data: searched for copies of test rows.
     Raises RequestError, DataError or ModelError.  Cost: one pass of each network over the labelled rows, and the probes.
     """
     listener = listener or Listener()
+    if task is not None and tasks.find(task) is LanguageModel:
+        return evaluate_language(
+            run,
+            data if test is None else test,
+            seed=seed,
+            column=column,
+            max_bad=max_bad,
+            device=device,
+            listener=listener,
+        )
     _check_options(controls, draws, seeds)
     layer = default_layer(run) if layer is None else layer
     if isinstance(layer, str) and layer not in ("last", "all"):
