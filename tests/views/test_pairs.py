@@ -81,12 +81,12 @@ def test_rows_of_documents_are_followed_by_the_next_unless_there_is_none():
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(4, 40))
 def test_lengths_are_those_of_cutting_token_by_token(m, n, longest):
     a, b = (torch.arange(1, 41)[None], torch.tensor([m])), (torch.arange(101, 141)[None], torch.tensor([n]))
-    (ids, k), (others, l) = shortened(a, b, longest, Draw(torch.tensor([m * 100 + n])))
+    (ids, k), (others, j) = shortened(a, b, longest, Draw(torch.tensor([m * 100 + n])))
     wanted = [m, n]
     while sum(wanted) > longest:  # the longer loses one; of two as long the second
         wanted[0 if wanted[0] > wanted[1] else 1] -= 1
-    assert [int(k), int(l)] == wanted
-    for row, kept, start, count in ((ids, k, 1, m), (others, l, 101, n)):
+    assert [int(k), int(j)] == wanted
+    for row, kept, start, count in ((ids, k, 1, m), (others, j, 101, n)):
         held = row[0, : int(kept)].tolist()
         assert held == list(range(held[0], held[0] + len(held)))
         assert start <= held[0]

@@ -69,7 +69,7 @@ def evaluate_language(
     begins = np.cumsum([0, *(len(t.ids) for t in texts)])[:-1]
     common = measures.unigram_nats(ids.astype(np.int64), whole, modality.vocabulary)[begins[owner] + place]
     about = {
-        "documents": len(texts), "bytes": sum(t.size for t in texts), "tokenizer": modality.describe(), "context": int(unit),
+        "documents": len(texts), "bytes": sum(t.size for t in texts), "tokenizer": modality.describe(), "context": int(unit),  # type: ignore[arg-type]
         "seen_in_pretraining": bool(seen),
     }  # fmt: skip
     result = {**_result(nats, common, owner, texts, predicts, seed), **about}

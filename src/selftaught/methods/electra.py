@@ -97,7 +97,7 @@ class ELECTRA(Method):
         """The view with the generator's tokens in the chosen places, and (M, D) what it knows of them."""
         (view,) = batch.views
         tokens: Tokens = self.encoder.tokenize(self.modality.corrupt(view, chosen, None, batch.draw()))
-        known = self.small(tokens.with_values(self.narrow(tokens.values))).values[chosen]
+        known = self.small(tokens.with_values(self.narrow(tokens.values))).values[chosen]  # type: ignore[operator]
         chance = batch.draw().uniform("generator", chosen.shape[1])[chosen]
         values = target.values.clone()
         values[chosen] = sampled(known, self.fill, chance, max(1, (1 << 24) // target.outputs))
