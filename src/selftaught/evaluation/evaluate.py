@@ -56,31 +56,18 @@ def evaluate(
     """
     listener = listener or Listener()
     if task is not None and tasks.find(task) is LanguageModel:
-        return evaluate_language(
-            run,
-            data if test is None else test,
-            seed=seed,
-            column=column,
-            max_bad=max_bad,
-            device=device,
-            listener=listener,
-        )
+        texts = data if test is None else test
+        said: dict[str, Any] = {"column": column, "max_bad": max_bad, "device": device, "listener": listener}
+        return evaluate_language(run, texts, seed=seed, **said)
     _check_options(controls, draws, seeds)
-    layer = default_layer(run) if layer is None else layer
-    if isinstance(layer, str) and layer not in ("last", "all"):
-        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
+    layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     problem = prepare(
-        data,
-        labels=labels,
-        test=test,
-        group=group,
-        task=task,
-        seed=seed,
+        data, labels=labels, test=test, group=group, task=task, seed=seed,
         duplicates=leakage.clusters(data, near=test is None),
         held=held_out(run, data, listener) if test is None else None,
-    )
+    )  # fmt: skip
     spoiled = spoil(problem.test, seed) if robustness else {}
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)
@@ -108,6 +95,13 @@ def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
         raise RequestError(
             f"{draws} draws and {seeds} seeds are not enough.", "Give at least 1 of each; 10 and 5 are usual."
         )
+
+
+def _layer(run, layer: Layer | str | None) -> Layer | str:
+    layer = default_layer(run) if layer is None else layer
+    if isinstance(layer, str) and layer not in ("last", "all"):
+        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
+    return layer
 
 
 def default_layer(run) -> Layer | str:
