@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "pretrain": "train", "resume": "train", "Run": "train", "finetune": "evaluation", "evaluate": "evaluation", "compare": "evaluation", "embed": "evaluation",
-    "predict": "evaluation", "search": "evaluation", "words": "evaluation", "open_data": "modalities", "load": "nets", "Representation": "estimator", "Encoder": "core",
+    "generate": "evaluation", "predict": "evaluation", "search": "evaluation", "words": "evaluation", "open_data": "modalities", "load": "nets",
+    "Representation": "estimator", "Encoder": "core",
     "Method": "core", "ClosedForm": "core", "Progress": "cli.screen",
 }  # fmt: skip
 _ROOMS = ("methods", "tasks", "nets", "export", "report", "modalities", "measures")

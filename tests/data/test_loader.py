@@ -177,6 +177,14 @@ def test_partner_views_are_the_partners_rows():
     )
 
 
+def test_the_next_row_says_whether_it_follows(pictures):
+    groups = np.arange(37) // 5
+    for _, index, views in islice(Loader(pictures, batch=8, rows=("one", "next"), groups=groups), 3):
+        wanted = [i + 1 < 37 and groups[i + 1] == groups[i] for i in index.tolist()]
+        assert views["next"].params["follows"].tolist() == wanted
+        assert "follows" not in views["one"].params
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -184,6 +192,7 @@ def test_partner_views_are_the_partners_rows():
         ({"batch": 9, "world": 2}, "cannot be cut for 2"),
         ({"batch": 8, "rows": ("same group",)}, "have no groups"),
         ({"batch": 8, "rows": ("other document",), "groups": np.zeros(37)}, "one only"),
+        ({"batch": 8, "rows": ("next",), "groups": np.arange(37)}, "alone in its group"),
     ],
 )
 def test_what_cannot_be_loaded_says_why(pictures, options, match):

@@ -2,14 +2,26 @@ import json
 
 import pytest
 import torch
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, ConvNextConfig, Dinov2Config, ViTConfig
+from safetensors.torch import load_file
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    ConvNextConfig,
+    Dinov2Config,
+    ViTConfig,
+)
 
 from selftaught import nets
-from selftaught.core import ModelError, RequestError, View
+from selftaught.core import Kept, ModelError, RequestError, View
 from selftaught.export import to_transformers
 from selftaught.export.to_transformers import represent
 from selftaught.modalities.text import Text
 from selftaught.nets.architecture import settings_of
+from selftaught.nets.generation import Sampling, write
+from selftaught.nets.heads import LanguageHead
 
 from .networks import lived, network
 
@@ -138,3 +150,55 @@ def test_a_folder_that_gives_other_numbers_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(architectures, "_pair", wrong)
     with pytest.raises(ModelError, match="other numbers"):
         to_transformers(network("vit mean"), tmp_path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("causal", "auto", "architecture"), [(True, AutoModelForCausalLM, "GPT2LMHeadModel"), (False, AutoModelForMaskedLM, "XLMRobertaXLForMaskedLM")])  # fmt: skip
+def test_a_language_models_head_goes_along_tied_or_not(tied, causal, auto, architecture, tmp_path):
+    """The weights are written once where they are shared, the config says so, and the folder gives the same logits."""
+    encoder = network("text causal" if causal else "text", types=2)
+    torch.manual_seed(3)
+    torch.nn.init.normal_(encoder.type_embedding.weight, std=0.1)
+    head = LanguageHead(16, 60, predicts="next" if causal else "own", eps=encoder.eps)
+    torch.nn.init.normal_(head.weight)
+    if tied:
+        head.weight = encoder.embedding.weight
+    measured = to_transformers(Kept(encoder, {"head": head}), tmp_path)
+    assert (measured["architecture"], measured["tied"]) == (architecture, tied)
+    names = set(load_file(tmp_path / "model.safetensors"))
+    wide = [
+        n for n in names if n.endswith(("wte.weight", "word_embeddings.weight", "lm_head.weight", "decoder.weight"))
+    ]
+    assert len(wide) == 2 - tied
+    assert json.loads((tmp_path / "config.json").read_text())["tie_word_embeddings"] is tied
+    model = auto.from_pretrained(tmp_path, local_files_only=True).eval()
+    ids = torch.randint(4, 60, (3, 9))
+    with torch.no_grad():
+        wanted = head(encoder.trunk(encoder.tokenize(View("text", parts={"ids": ids}))).values)
+        torch.testing.assert_close(model(input_ids=ids).logits, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hybrid_leaves_its_head_unless_it_is_to_look_back(tmp_path):
+    encoder = network("text")
+    kept = Kept(encoder, {"head": LanguageHead(16, 60, predicts="next")})
+    assert "left behind" in to_transformers(kept, tmp_path / "both")["head"]
+    assert to_transformers(kept, tmp_path / "both")["architecture"] == "XLMRobertaXLModel"
+    assert "head" not in to_transformers(kept, tmp_path / "none", head="none")
+    measured = to_transformers(kept, tmp_path / "back", head="causal")
+    assert (measured["architecture"], measured["model"]) == ("GPT2LMHeadModel", "AutoModelForCausalLM")
+    assert encoder.causal is False
+    with pytest.raises(RequestError, match="next token"):
+        to_transformers(Kept(encoder, {"head": LanguageHead(16, 60, predicts="own")}), tmp_path / "no", head="causal")
+
+
+def test_transformers_writes_what_generate_writes(tmp_path):
+    encoder = network("text causal")
+    head = LanguageHead(16, 60, predicts="next")
+    head.weight = encoder.embedding.weight
+    to_transformers(Kept(encoder, {"head": head}), tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True).eval()
+    theirs = model.generate(torch.tensor([[1, 9, 17]]), do_sample=False, max_new_tokens=9, suppress_tokens=[0, 1, 3])
+    steps = write(
+        encoder, head, [[9, 17]], tokens=9, sampling=Sampling(0), samples=[0], begin=1, end=2, never=[0, 1, 3]
+    )
+    assert theirs[0, 3:].tolist() == [row[0] for row in steps]

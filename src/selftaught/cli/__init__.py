@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "did it help?  probes, label curve, controls, verdict",
     "finetune": "adapt a pretrained encoder with the labels there are",
     "predict": "labels and calibrated confidences for new data",
+    "generate": "what a causal language model writes behind a prompt",
     "embed": "representations of DATA as Parquet, in shards, resumable",
     "search": "the rows of DATA that are nearest to a file, a row or words",
     "words": "word vectors: nearest words, analogies, word2vec's files",

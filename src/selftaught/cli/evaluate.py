@@ -20,7 +20,7 @@ class Arguments(Common):
     run: Annotated[str, tyro.conf.Positional]
     """A run folder or a saved encoder; several, divided by commas, are seeds of one pretraining."""
     data: Annotated[str, tyro.conf.Positional]
-    """Labelled data."""
+    """Labelled data (texts without labels for --task language-model)."""
     labels: str | None = None
     """The column of the labels (default: the one that looks like it, said aloud)."""
     test: str | None = None
@@ -28,7 +28,7 @@ class Arguments(Common):
     group: str | None = None
     """The column of what must stay together (patient, session, document)."""
     task: str | None = None
-    """classify or regress, where the guess is wrong."""
+    """classify or regress, where the guess is wrong; language-model: bits per byte of a language model's run, no labels."""
     layer: str | None = None
     """last, all, or a stage's number (default: all for predictive and generative methods, which peak before their end, else last)."""
     budgets: tuple[int, ...] = ()
@@ -73,8 +73,9 @@ def run(argv: list[str]) -> None:
         )  # fmt: skip
     finally:
         ears.finish()
-    save(result, runs[0], arguments.out)
-    emit(result, arguments.json, words(result))
+    scored = result["task"] == "language-model"
+    save(result, runs[0], arguments.out, "language-model.json" if scored else "evaluation.json")
+    emit(result, arguments.json, (language_words if scored else words)(result))
 
 
 def layer_of(text: str | None) -> Any:
@@ -94,13 +95,24 @@ def shelf_encoder(name: str):
     return nets.build(kind, **options)
 
 
-def save(result: dict, folder: str, out: str | None) -> None:
+def language_words(result: dict) -> str:
+    """The figures of a language model as a table, the sentence last."""
+    lines = [f"{'':<14}{result['metric']:>22}  {'95 % interval':<20}{'perplexity':>12}"]
+    for row in result["rows"]:
+        span = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(f"{row['features']:<14}{row['mean']:>22.3f}  {span:<20}{row['perplexity']:>12.1f}")
+    d = result["differences"][0]
+    lines.append(f"{d['a']} - {d['b']}: {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]")
+    return "\n".join([*lines, "", result["sentence"]])
+
+
+def save(result: dict, folder: str, out: str | None, name: str = "evaluation.json") -> None:
     """Writes the result beside the run, so that report, runs and export find it."""
     import json
 
     from ..train.run import write_text
 
-    place = Path(out) if out else Path(folder) / "evaluation.json"
+    place = Path(out) if out else Path(folder) / name
     write_text(place, json.dumps(result, indent=1, default=str) + "\n")
 
 

@@ -19,6 +19,8 @@ class Arguments(Common):
     """The folder to write (default: RUN-FORMAT)."""
     pixels: Literal["float", "uint8"] = "float"
     """What an ONNX graph of images takes: 0-1 or 0-255."""
+    head: Literal["auto", "none", "causal"] = "auto"
+    """transformers: auto writes a language model's head along, none the encoder alone, causal a hybrid run as one that looks back."""
     licence: str | None = None
     """The licence of the weights, for the model card: they are yours."""
     overwrite: bool = False
@@ -36,7 +38,15 @@ def run(argv: list[str]) -> None:
     )
     card = of_run(arguments.run, **({"licence": arguments.licence} if arguments.licence else {}))
     out = arguments.out or f"{arguments.run.rstrip('/')}-{arguments.to}"
-    done = export(arguments.run, arguments.to, out, card=card, pixels=arguments.pixels, overwrite=arguments.overwrite)
+    done = export(
+        arguments.run,
+        arguments.to,
+        out,
+        card=card,
+        pixels=arguments.pixels,
+        head=arguments.head,
+        overwrite=arguments.overwrite,
+    )
     result = {"out": str(done.folder), "to": done.to, "measured": done.measured}
     lines = [f"{done.to}: {done.folder}", *(f"  {k}: {v}" for k, v in done.measured.items())]
     emit(result, arguments.json, "\n".join(lines))

@@ -155,7 +155,7 @@ class Batch:
     progress: float = 0.0
     total: Tensor | None = None
     """Global count of targets of this optimiser step, over ranks and micro-batches, where the loop accumulates; None:
-    the loss takes the count of this batch, summed over ranks (see losses.mean)."""
+    the loss takes the count of this batch, summed over ranks (see losses.mean).  (k,) where `Method.count` gives k counts."""
 
     def __len__(self) -> int:
         return len(self.index)

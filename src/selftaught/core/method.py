@@ -164,7 +164,9 @@ class Method(nn.Module):
         return self.loss(batch)
 
     def count(self, batch: Batch) -> Tensor | None:
-        """Number of targets in this batch where it is not the number of rows (masked tokens): asked when accumulating."""
+        """Number of targets in this batch where it is not the number of rows (masked tokens): asked when accumulating.
+
+        (k,) numbers where the loss is a sum of k means over targets of their own; `batch.total` then holds as many."""
         return None
 
     def embed(self, batch: Batch) -> Tensor | None:

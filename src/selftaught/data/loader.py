@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Self, TypeAlias
 
 import numpy as np
@@ -69,6 +70,10 @@ class Partners:
         rank[self._by_group.numpy()] = np.arange(rows)
         self._rank = torch.from_numpy(rank) - self._first
 
+    def follows(self, places: Tensor) -> Tensor:
+        """(B,) bool: whether the "next" row really is the next one; the last of a group is followed by its first."""
+        return self._rank[places] + 1 < self._count[places]
+
     def of(self, kind: str, places: Tensor, draw: Tensor) -> Tensor:
         """(B,) places of the partners; `draw` (B,) int64 random bits, one a row."""
         bits = (draw >> 1) & ((1 << 62) - 1)
@@ -90,7 +95,8 @@ class Loader:
 
     `index` (B,) int64 are stable row ids (`dataset.ids`); `rows` names what is fetched for each of them: "one" is the row
     itself, "next", "other document" and "same group" are partner rows, by `groups` (len(dataset),)
-    or, where None, by what looks like a group in the data.  `batch` counts over
+    or, where None, by what looks like a group in the data.  The view of "next" has the param "follows" (B,) bool, False where the
+    row is the last of its group (its partner is then the first).  `batch` counts over
     all ranks; rank r gets the r-th contiguous slice.  `threads` fetch whole steps ahead and change no batch; 0 fetches in
     the caller's thread.  Beginning at a later step reads nothing before it.
     """
@@ -120,6 +126,11 @@ class Loader:
         if "same group" in rows and groups is None:
             raise RequestError(
                 "Rows of the same group are asked for, and the data have no groups.", "Name the column with --groups."
+            )
+        if groups is not None and "next" in rows and len(np.unique(groups)) == len(groups):
+            raise RequestError(
+                "The next row of each group is asked for, and every row is alone in its group.",
+                "Name the column of the document that rows belong to (--group), or leave it out where rows are documents.",
             )
         if groups is not None and "other document" in rows and len(np.unique(groups)) < 2:
             raise RequestError(
@@ -173,6 +184,8 @@ class Loader:
             if self._partners is not None and kind != "one":
                 asked = self._partners.of(kind, places, random.bits(random.key(self._seed, step, kind), ids))
             views[kind] = self.dataset.fetch(asked)
+            if self._partners is not None and kind == "next":
+                views[kind] = replace(views[kind], params={"follows": self._partners.follows(places)})
         return step, ids, views
 
     def __iter__(self) -> Iterator[Step]:

@@ -5,10 +5,12 @@ from .compare import compare
 from .embed import embed, embed_layers
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
+from .generate import Generated, generate
 from .predict import load_model, predict
 from .search import search
 from .words import words
 
 __all__ = [
-    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search", "words",
+    "Embedded", "Finetuned", "Generated", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "generate", "load_model", "predict", "search",
+    "words",
 ]  # fmt: skip

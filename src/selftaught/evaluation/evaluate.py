@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import methods
+from .. import methods, tasks
 from ..core import Encoder, RequestError
 from ..core.errors import nearest
 from ..core.listener import Listener
+from ..tasks.language_model import LanguageModel
 from ..train.precision import device_of
 from . import controls as control
 from . import leakage
 from .arms import Work, probe_arms
 from .embed import Layer
+from .language import evaluate_language
 from .opening import first_seed, held_out, method_of, open_dataset, open_encoders, pretrained_on
 from .outcome import result
 from .probe import few_label_draws
@@ -48,27 +50,25 @@ def evaluate(
     column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
     Where a run continued a pretrained model, that model as it was is an arm, "start", and the result holds a second answer under "start":
     did continuing help?
+    task: classify, multilabel or regress, where the guess is wrong; language-model scores `data` (or `test`) without labels: see `evaluate_language`.
     robustness: the verdict's read-outs on spoiled test rows too (noise, blur, ...), at the modality's severities.
     pretraining: what the encoder was pretrained on, where that is other data: searched for copies of test rows.
     Raises RequestError, DataError or ModelError.  Cost: one pass of each network over the labelled rows, and the probes.
     """
     listener = listener or Listener()
+    if task is not None and tasks.find(task) is LanguageModel:
+        texts = data if test is None else test
+        said: dict[str, Any] = {"column": column, "max_bad": max_bad, "device": device, "listener": listener}
+        return evaluate_language(run, texts, seed=seed, **said)
     _check_options(controls, draws, seeds)
-    layer = default_layer(run) if layer is None else layer
-    if isinstance(layer, str) and layer not in ("last", "all"):
-        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
+    layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     problem = prepare(
-        data,
-        labels=labels,
-        test=test,
-        group=group,
-        task=task,
-        seed=seed,
+        data, labels=labels, test=test, group=group, task=task, seed=seed,
         duplicates=leakage.clusters(data, near=test is None),
         held=held_out(run, data, listener) if test is None else None,
-    )
+    )  # fmt: skip
     spoiled = spoil(problem.test, seed) if robustness else {}
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)
@@ -96,6 +96,13 @@ def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
         raise RequestError(
             f"{draws} draws and {seeds} seeds are not enough.", "Give at least 1 of each; 10 and 5 are usual."
         )
+
+
+def _layer(run, layer: Layer | str | None) -> Layer | str:
+    layer = default_layer(run) if layer is None else layer
+    if isinstance(layer, str) and layer not in ("last", "all"):
+        raise RequestError(f"Layer {layer!r} does not exist.", "Say 'last', 'all' or a stage's number.")
+    return layer
 
 
 def default_layer(run) -> Layer | str:

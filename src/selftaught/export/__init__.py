@@ -15,7 +15,7 @@ from . import card as cards
 from .card import Card
 from .onnx_graph import to_onnx
 from .state_dicts import to_timm, to_torchvision
-from .to_transformers import to_transformers
+from .to_transformers import Head, to_transformers
 
 __all__ = [
     "FORMATS",
@@ -44,12 +44,12 @@ class Exported:
 
 
 def open_encoder(folder: str | Path) -> tuple[Kept, object | None]:
-    """The encoder of a run or encoder folder, and its modality where it is saved beside."""
+    """The encoder of a run or encoder folder with its language model's head, if any, and its modality where it is saved beside."""
     from .. import modalities
     from ..nets import store
 
     home = store.find(folder)
-    kept = store.load(home, parts=False)
+    kept = store.load(home, parts=store.parts_of(home, "language-head"))
     return kept, modalities.load(home) if (home / "preprocessor.json").is_file() else None
 
 
@@ -61,12 +61,14 @@ def export(
     card: Card | None = None,
     modality=None,
     pixels: Literal["float", "uint8"] = "float",
+    head: Head = "auto",
     overwrite: bool = False,
 ) -> Exported:
     """Writes the encoder of a run (or given as object) to the folder `out` in another library's format, with README.md.
 
     The folder appears whole or not at all, and only after its numbers were compared with the encoder's (ONNX, transformers) or
-    its names are the library's (torchvision, timm).  `card` defaults to what the run's folder says of itself.  Raises
+    its names are the library's (torchvision, timm).  `head`: whether a language model's head goes along to transformers (see
+    to_transformers).  `card` defaults to what the run's folder says of itself.  Raises
     RequestError for a format or encoder that do not fit, ModelError where the numbers differ.
     """
     if to not in FORMATS:
@@ -83,7 +85,7 @@ def export(
     measured: dict = {}
 
     def write(folder: Path) -> None:
-        measured.update(_write(kept, to, folder, modality, pixels))
+        measured.update(_write(kept, to, folder, modality, pixels, head))
         record = {"format": to, "selftaught": __version__, "encoder": kept.encoder.config(), "measured": measured}
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         usage = {f"How to load it ({to})": _usage(kept.encoder, to, measured)}
@@ -94,10 +96,12 @@ def export(
     return Exported(out, to, measured)
 
 
-def _write(kept: Kept, to: str, folder: Path, modality, pixels) -> dict:
+def _write(kept: Kept, to: str, folder: Path, modality, pixels, head: Head) -> dict:
+    if to == "transformers":
+        return to_transformers(kept, folder, modality=modality, head=head)
     if to == "onnx":
         return to_onnx(kept, folder / "model.onnx", modality=modality, pixels=pixels)
-    writer = {"transformers": to_transformers, "torchvision": to_torchvision, "timm": to_timm}[to]
+    writer = {"torchvision": to_torchvision, "timm": to_timm}[to]
     return writer(kept, folder, modality=modality)
 
 
@@ -121,6 +125,19 @@ _CALLS = {
 }
 
 
+_LANGUAGE = {
+    "AutoModelForCausalLM": (
+        "", "from transformers import AutoModelForCausalLM", 'writer = AutoModelForCausalLM.from_pretrained(".").eval()',
+        "ids = batch.input_ids[:1, :-1]  # without the end mark", "print(writer.generate(ids, do_sample=True, max_new_tokens=20))",
+    ),
+    "AutoModelForMaskedLM": (
+        "", "from transformers import AutoModelForMaskedLM", 'filler = AutoModelForMaskedLM.from_pretrained(".").eval()',
+        "logits = filler(**batch).logits",
+    ),
+}  # fmt: skip
+"""Python lines for the language model's head."""
+
+
 def _usage(encoder: Encoder, to: str, measured: dict) -> str:
     """Python lines that load the export and give the representation."""
     if to in ("torchvision", "timm"):
@@ -139,6 +156,7 @@ def _usage(encoder: Encoder, to: str, measured: dict) -> str:
             "from transformers import AutoModel, AutoTokenizer", 'model = AutoModel.from_pretrained(".").eval()',
             'batch = AutoTokenizer.from_pretrained(".")(texts, return_tensors="pt", padding=True, truncation=True)',
             "output = model(**batch)", "content = batch.attention_mask * (batch.input_ids > 3)", _CALLS.get(way, mean),
+            *_LANGUAGE.get(measured.get("model", ""), ()),
         ])  # fmt: skip
     return "\n".join([
         "from transformers import AutoImageProcessor, AutoModel", 'model = AutoModel.from_pretrained(".").eval()',

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core import ModelError, RequestError
+from ..nets.heads import LanguageHead
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
 from ..nets.trunk import Blocks
@@ -108,9 +109,24 @@ def resnet(encoder: ResNet) -> tuple[Any, str]:
     return _built(ResNetModel, config, state), "pooler"
 
 
-def text(encoder: TextTransformer) -> tuple[Any, str]:
-    """GPT2Model where causal, else XLMRobertaXLModel: both pre-norm with learned positions."""
-    return (_gpt2 if encoder.causal else _roberta)(encoder), "mean over content"
+def text(encoder: TextTransformer, head: LanguageHead | None = None) -> tuple[Any, str]:
+    """GPT2Model where causal, else XLMRobertaXLModel: both pre-norm with learned positions; with a `head` that the architecture has,
+    GPT2LMHeadModel or XLMRobertaXLForMaskedLM (see head_fits)."""
+    return (_gpt2 if encoder.causal else _roberta)(encoder, head), "mean over content"
+
+
+def head_fits(encoder: TextTransformer, head: Any) -> str | None:
+    """None where the architecture of `text` has this head; else why not."""
+    if not isinstance(head, LanguageHead):
+        return "its head is one linear layer with a bias, which the architecture has not"
+    if head.options["inner"] not in (None, encoder.width) or (
+        head.predicts == "own" and head.options["eps"] != encoder.eps
+    ):
+        return "its head has other sizes than the architecture's"
+    if encoder.causal != (head.predicts == "next"):
+        way = "looks both ways and predicts the next token" if head.predicts == "next" else "looks back and fills gaps"
+        return f"it {way}, which no architecture does"
+    return None
 
 
 def _layers(blocks: Blocks) -> list[Any]:
@@ -123,18 +139,23 @@ def positions(blocks: Blocks) -> Tensor:
     return blocks.positions.over(blocks.positions.grid)
 
 
-def _gpt2(encoder: TextTransformer) -> Any:
-    from transformers import GPT2Config, GPT2Model
+def _tied(encoder: TextTransformer, head: LanguageHead | None) -> bool:
+    return head is None or head.weight is encoder.embedding.weight
+
+
+def _gpt2(encoder: TextTransformer, head: LanguageHead | None) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
     config = GPT2Config(
         vocab_size=encoder.vocabulary, n_positions=encoder.context, n_embd=encoder.width, n_layer=encoder.depth,
         n_head=encoder.heads, n_inner=int(encoder.width * encoder.mlp), activation_function="gelu",
         layer_norm_epsilon=encoder.eps, resid_pdrop=encoder.dropout, embd_pdrop=encoder.dropout, attn_pdrop=0.0,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, tie_word_embeddings=_tied(encoder, head),
     )  # fmt: skip
+    kind = encoder.type_embedding.weight[0] if encoder.types else 0.0  # every token is of the first type
     state = {
         "wte.weight": encoder.embedding.weight,
-        "wpe.weight": positions(encoder.blocks),
+        "wpe.weight": positions(encoder.blocks) + kind,
         **_pair("ln_f", encoder.blocks.norm),
     }
     for i, block in enumerate(_layers(encoder.blocks)):
@@ -145,23 +166,29 @@ def _gpt2(encoder: TextTransformer) -> Any:
             ("mlp.c_fc", block.expand), ("mlp.c_proj", block.contract),
         ):  # fmt: skip
             state |= {f"{at}.{name}.weight": linear.weight.T.contiguous(), f"{at}.{name}.bias": linear.bias}
-    return _built(GPT2Model, config, state)
+    if head is None:
+        return _built(GPT2Model, config, state)
+    state = {f"transformer.{k}": v for k, v in state.items()} | {"lm_head.weight": head.weight}
+    return _built(GPT2LMHeadModel, config, state)
 
 
-def _roberta(encoder: TextTransformer) -> Any:
-    from transformers import XLMRobertaXLConfig, XLMRobertaXLModel
+def _roberta(encoder: TextTransformer, head: LanguageHead | None) -> Any:
+    from transformers import XLMRobertaXLConfig, XLMRobertaXLForMaskedLM, XLMRobertaXLModel
 
     config = XLMRobertaXLConfig(
         vocab_size=encoder.vocabulary, hidden_size=encoder.width, num_hidden_layers=encoder.depth,
         num_attention_heads=encoder.heads, intermediate_size=int(encoder.width * encoder.mlp), hidden_act="gelu",
-        max_position_embeddings=encoder.context + 1, type_vocab_size=1, layer_norm_eps=encoder.eps,
+        max_position_embeddings=encoder.context + 1, type_vocab_size=max(1, encoder.types), layer_norm_eps=encoder.eps,
         hidden_dropout_prob=encoder.dropout, attention_probs_dropout_prob=0.0, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        tie_word_embeddings=_tied(encoder, head),
     )  # fmt: skip
     table = positions(encoder.blocks)
     state = {
         "embeddings.word_embeddings.weight": encoder.embedding.weight,
         "embeddings.position_embeddings.weight": torch.cat([torch.zeros_like(table[:1]), table]),
-        "embeddings.token_type_embeddings.weight": torch.zeros_like(table[:1]),
+        "embeddings.token_type_embeddings.weight": encoder.type_embedding.weight
+        if encoder.types
+        else torch.zeros_like(table[:1]),
         **_pair("encoder.LayerNorm", encoder.blocks.norm),
     }
     for i, block in enumerate(_layers(encoder.blocks)):
@@ -175,4 +202,10 @@ def _roberta(encoder: TextTransformer) -> Any:
             **_pair(f"{at}.intermediate.dense", block.expand),
             **_pair(f"{at}.output.dense", block.contract),
         }
-    return _built(XLMRobertaXLModel, config, state, add_pooling_layer=False)
+    if head is None:
+        return _built(XLMRobertaXLModel, config, state, add_pooling_layer=False)
+    state = {f"roberta.{k}": v for k, v in state.items()} | {
+        **_pair("lm_head.dense", head.dense), **_pair("lm_head.layer_norm", head.norm),
+        "lm_head.decoder.weight": head.weight, "lm_head.decoder.bias": head.bias, "lm_head.bias": head.bias,
+    }  # fmt: skip
+    return _built(XLMRobertaXLForMaskedLM, config, state)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..core import Encoder, Kept, ModelError, RequestError, View, module
+from ..nets.blank import blank
 from ..nets.borrowed import Borrowed, quiet
 from ..nets.borrowed_text import BorrowedText
+from ..nets.heads import LanguageHead
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
 from ..nets.vit import ViT
@@ -19,34 +21,70 @@ from . import architectures
 from .sample import channels_of, image_side, sample
 
 TOLERANCE = 1e-4
+Head = Literal["auto", "none", "causal"]
 
 
-def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None) -> dict:
+def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None, head: Head = "auto") -> dict:
     """Writes config.json, model.safetensors and the image processor or tokenizer; returns what was measured.
 
     ViT becomes ViTModel (IJepaModel without a class token), ResNet with the large stem ResNetModel, the text transformer GPT2Model
     (causal) or XLMRobertaXLModel, a borrowed network what it was.  The result is {"architecture", "representation": how to get it
     from the model's output, "difference": largest absolute difference after AutoModel.from_pretrained(folder)}.
 
+    head "auto": with the language model's head where there is one and the architecture has it (GPT2LMHeadModel, XLMRobertaXLForMaskedLM; tied
+    weights are written once): the result then has "model", the class that loads it, and "logits", their largest difference; else "head" says why it
+    stays behind.  "none": without.  "causal": a hybrid run as a model that looks back alone, representation included.
+
     Raises RequestError for an encoder that transformers has no architecture for (with what to do instead), ModelError where
     the folder gives other numbers.
     """
-    encoder = kept.encoder if isinstance(kept, Kept) else kept
+    encoder, top, left = _headed(kept, head)
     folder, was = Path(folder), encoder.training
     folder.mkdir(parents=True, exist_ok=True)
     encoder.eval()
     try:
         with quiet():
-            made, representation = _convert(encoder)
+            made, representation = _convert(encoder, top)
             made.eval().save_pretrained(folder)
             _sides(encoder, folder, modality)
-            difference = _verify(encoder, folder, representation, modality)
+            measured: dict[str, Any] = {"architecture": type(made).__name__, "representation": representation}
+            measured["difference"] = _verify(encoder, folder, representation, modality)
+            if top is not None:
+                measured |= _verify_logits(encoder, top, folder, modality)
     finally:
         encoder.train(was)
-    return {"architecture": type(made).__name__, "representation": representation, "difference": difference}
+    return measured | ({"head": left} if left else {})
 
 
-def _convert(encoder: Encoder) -> tuple[Any, str]:
+def _headed(kept: Kept | Encoder, head: Head) -> tuple[Encoder, LanguageHead | None, str]:
+    """The encoder as it is written, the head that goes along, and why one stays behind."""
+    encoder, top = (kept.encoder, kept.parts.get("head")) if isinstance(kept, Kept) else (kept, None)
+    if head == "causal":
+        able = isinstance(encoder, TextTransformer) and isinstance(top, LanguageHead) and top.predicts == "next"
+        if not able:
+            raise RequestError(
+                "This model does not predict the next token.", "--head causal is for runs of next-token and hybrid."
+            )
+        if not encoder.causal:  # type: ignore[union-attr]
+            encoder = _looking_back(encoder, top)  # type: ignore[arg-type]
+    if head == "none" or top is None or not isinstance(encoder, TextTransformer):
+        return encoder, None, ""
+    why = architectures.head_fits(encoder, top)
+    more = "; --head causal writes the model that looks back" if why and getattr(top, "predicts", "") == "next" else ""
+    return (encoder, top, "") if why is None else (encoder, None, f"left behind: {why}{more}")  # type: ignore[return-value]
+
+
+def _looking_back(encoder: TextTransformer, head: LanguageHead) -> TextTransformer:
+    """The encoder read causally, on the same tensors."""
+    with blank():
+        twin = encoder.sibling(causal=True)
+    twin.load_state_dict(encoder.state_dict(keep_vars=True), assign=True)
+    if head.weight is encoder.embedding.weight:
+        twin.embedding.weight = encoder.embedding.weight  # type: ignore[union-attr]
+    return twin  # type: ignore[return-value]
+
+
+def _convert(encoder: Encoder, head: LanguageHead | None) -> tuple[Any, str]:
     """(transformers model, name of the representation in `represent`)."""
     if isinstance(encoder, Borrowed):
         own = encoder.pooling == "auto" and encoder.outline.own
@@ -60,7 +98,7 @@ def _convert(encoder: Encoder) -> tuple[Any, str]:
     if isinstance(encoder, ResNet):
         return architectures.resnet(encoder)
     if isinstance(encoder, TextTransformer):
-        return architectures.text(encoder)
+        return architectures.text(encoder, head)
     raise RequestError(
         f"transformers has no architecture for the encoder {encoder.kind!r}.", "Export it with --to onnx."
     )
@@ -120,6 +158,25 @@ def _verify(encoder: Encoder, folder: Path, representation: str, modality) -> fl
             "It is not to be used; another release of transformers may write it faithfully.",
         )
     return difference
+
+
+@torch.no_grad()
+def _verify_logits(encoder: Encoder, head: LanguageHead, folder: Path, modality) -> dict:
+    """{"model", "tied", "logits"}: the class that loads the folder, and the largest difference of its logits; ModelError beyond 1e-4 of the values."""
+    import transformers
+
+    name = "AutoModelForCausalLM" if head.predicts == "next" else "AutoModelForMaskedLM"
+    model = getattr(transformers, name).from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    view = sample(encoder, 4, seed=2, modality=modality)
+    wanted = head(encoder.trunk(encoder.tokenize(view)).values)[view["valid"]].float()
+    got = model(input_ids=view["ids"], attention_mask=view["valid"].long()).logits[view["valid"]]
+    difference = (got - wanted).abs().max().item()
+    if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
+        raise ModelError(
+            f"The folder's head gives other numbers than the model: they differ by {difference:.1e}.",
+            "Export it with --head none; another release of transformers may write it faithfully.",
+        )
+    return {"model": name, "tied": bool(model.config.tie_word_embeddings), "logits": difference}
 
 
 def _normalised(encoder: Encoder, view: View) -> Tensor:

@@ -7,10 +7,10 @@ from .precision import full_precision
 from .reduction import logged, mean, middle
 from .regression import negative_cosine, smooth_absolute, standardised, unstandardised
 from .statistics import barlow_twins, coding_rate, epps_pulley, koleo, vicreg
-from .tokens import head_loss, per_token, token_loss
+from .tokens import binary_nats, head_loss, per_token, token_loss
 
 __all__ = [
-    "barlow_twins", "by_row", "coding_rate", "epps_pulley", "full_precision", "head_loss", "info_nce", "keyed_nce", "koleo", "log_loss", "logged", "mean",
+    "barlow_twins", "binary_nats", "by_row", "coding_rate", "epps_pulley", "full_precision", "head_loss", "info_nce", "keyed_nce", "koleo", "log_loss", "logged", "mean",
     "middle", "negative_cosine", "per_token", "perplexity", "queued_nce", "sinkhorn", "smooth_absolute", "soft_cross_entropy", "standardised",
     "swapped_prediction", "token_loss", "unstandardised", "vicreg",
 ]  # fmt: skip

@@ -20,6 +20,12 @@ def per_token(predictions: Tensor, wanted: Tensor, classes: bool) -> Tensor:
     return F.cross_entropy(predictions, wanted, reduction="none")
 
 
+@full_precision
+def binary_nats(score: Tensor, truth: Tensor) -> Tensor:
+    """The surprise, in nats, at `truth` (bool) of one whose log odds are `score` of the same shape."""
+    return F.binary_cross_entropy_with_logits(score, truth.to(score.dtype), reduction="none")
+
+
 def token_loss(predictions: Tensor, target: Target, chosen: Tensor, total: Tensor | None = None) -> Tensor:
     """The mean loss of `predictions` (M, target.outputs), made for the M True places of `chosen` (B, N), in its order.
 

@@ -1,9 +1,11 @@
-"""Figures of rankings: of classes within a row, of rows within a class, of neighbours of a query.  NumPy in.
+"""Figures of rankings: of classes within a row, of rows within a class, of neighbours of a query.  NumPy in, but for what a training step logs.
 
 Legend: N rows, K classes.
 """
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
 def label_ranking(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -40,3 +42,18 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
         found = hit.cumsum()[ends]
         out[k] = (np.diff(found, prepend=0) * found / (ends + 1)).sum() / found[-1]
     return out
+
+
+@torch.no_grad()
+def ranked_above(scores: Tensor, truth: Tensor) -> Tensor:
+    """The chance that a true one of `scores` (N,) lies above a false one, ties counting half: the area under the ROC curve; 0.5 where
+    `truth` (N,) bool is all one way.
+
+    Mann & Whitney 1947; scikit-learn's roc_auc_score.  O(N log N).
+    """
+    positive, total = truth.sum(), truth.numel()
+    negative = total - positive
+    _, group, often = torch.unique(scores.double(), return_inverse=True, return_counts=True)
+    rank = often.cumsum(0) - (often - 1) / 2  # the mean rank of those that tie, from 1 on
+    above = (rank[group] * truth).sum() - positive * (positive + 1) / 2
+    return torch.where((positive > 0) & (negative > 0), above / (positive * negative).clamp_min(1), 0.5)

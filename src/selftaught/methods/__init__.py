@@ -22,6 +22,8 @@ OFFERED = {
     "pixels": "pixels that can be painted",
     "values": "numbers that a token can be predicted as",
     "target": "something that a token can be predicted as",
+    "vocabulary": "tokens of a vocabulary",
+    "pairs": "two examples that can be joined in one and told apart",
     "patches": "patches of one size",
     "words": "words that stand in an order",
     "drawn": "rows that can be drawn",

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Target, ViewSpec
 from ..losses import head_loss
 from ..nets.blind import BlindGuess
-from ..nets.heads import Linear
+from ..nets.heads import token_head
 from ..views import random_tokens, random_words
 
 
@@ -65,7 +65,7 @@ class MaskedToken(Method):
             raise RequestError(f"--whole-words: {facts.modality.name} has no words.", "Leave it out.")
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
-        self.head = Linear(tokens.values.shape[-1], target.outputs)
+        self.head = token_head(tokens.values.shape[-1], target, predicts="own", eps=getattr(encoder, "eps", 1e-5))
         self.blind = BlindGuess(target.classes)
         embedding = getattr(encoder, "embedding", None)
         self.shares = bool(self.tied and target.kind == "class" and embedding is not None)

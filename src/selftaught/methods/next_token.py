@@ -27,7 +27,7 @@ from torch import Tensor
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Target, Tokens, ViewSpec
 from ..losses import head_loss
 from ..nets.blind import BlindGuess
-from ..nets.heads import Linear
+from ..nets.heads import token_head
 
 
 class NextToken(Method):
@@ -64,7 +64,7 @@ class NextToken(Method):
         encoder.causal = True  # type: ignore[assignment]  # in the representation too: a token trained without its future has no use for it
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
-        self.head = Linear(tokens.values.shape[-1], target.outputs)
+        self.head = token_head(tokens.values.shape[-1], target, predicts="next", eps=getattr(encoder, "eps", 1e-5))
         self.blind = BlindGuess(target.classes)
         embedding = getattr(encoder, "embedding", None)
         self.shares = bool(self.tied and target.kind == "class" and embedding is not None)

@@ -20,6 +20,7 @@ from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestE
 from ..data.bad import Bad
 from ..data.source import Source
 from ..nets import files, vocabulary
+from ..views.pairs import pairs
 from ..views.text import BEGIN, MARKS, PAD, Excerpt, mask_tokens
 from . import Guess, _packs, _tokenizer, _words
 from ._sentences import sentences
@@ -39,7 +40,7 @@ class Text:
     """Token ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "words"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "words", "vocabulary", "pairs"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16
@@ -218,6 +219,14 @@ class Text:
         ids = view["ids"]
         able = view["valid"] & ((ids < len(MARKS)) | (ids >= self.specials)) & (ids != BEGIN)
         return Target("class", ids, able, classes=self.vocabulary)
+
+    def untarget(self, values: Tensor, view: View, grid: tuple[int, ...] | None) -> View:
+        """The inverse of `target`: the view with these ids (B, L) in the place of its own."""
+        return view.with_parts(ids=values)
+
+    def pairs(self, view: View, other: View, draw: Draw, following: View | None = None) -> View:
+        """Two texts in one row, told apart, of which the second follows the first in half of the rows (views.pairs)."""
+        return pairs(view, other, self.context, draw, following=following)
 
     def encoder(self, facts: Facts, needs: frozenset[str], name: str | None = None, **options) -> Encoder:
         """A text transformer: for less than ten minutes on a CPU, for longer, or for a GPU; or the encoder `name`."""

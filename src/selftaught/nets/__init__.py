@@ -46,6 +46,7 @@ LIBRARIES = ("transformers", "timm", "torchvision", "word2vec")
 PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
     "detector": "selftaught.nets.dense:Detector",
+    "language-head": "selftaught.nets.heads:LanguageHead",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",

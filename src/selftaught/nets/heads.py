@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core import Target
 from .norm import BatchNorm1d
 
 Norm = Literal["batch", "layer", "none"]
@@ -25,6 +26,46 @@ class Linear(nn.Linear):
     def config(self) -> dict:
         options = {"in_features": self.in_features, "out_features": self.out_features, "bias": self.bias is not None}
         return {"kind": "linear", "options": options}
+
+
+class LanguageHead(nn.Linear):
+    """The head of a language model: (..., width) -> (..., vocabulary) logits; its `weight` may be an encoder's embedding.
+
+    predicts "own": the token in its own place, as BERT's head does it: dense layer, GELU, layer norm, then the vocabulary with a
+    bias (Devlin et al. 2019; transformers' lm_head of RoBERTa's kin).  predicts "next": the token that follows, by the vocabulary alone,
+    without a bias (Radford et al. 2019; transformers' GPT2LMHeadModel).  `inner` is the width of the vocabulary's vectors where
+    the dense layer leads from another width to it (ELECTRA's generator).  What a folder holds thus says what its head predicts.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        vocabulary: int,
+        *,
+        predicts: Literal["own", "next"],
+        eps: float = 1e-5,
+        inner: int | None = None,
+    ):
+        if predicts not in ("own", "next") or (predicts == "next" and inner not in (None, width)):
+            raise ValueError(
+                f"a head that predicts {predicts!r} from {width} to {inner} numbers; accepted: 'own', 'next'"
+            )
+        super().__init__(inner or width, vocabulary, bias=predicts == "own")
+        nn.init.normal_(self.weight, std=0.02)
+        self.options = {"width": width, "vocabulary": vocabulary, "predicts": predicts, "eps": eps, "inner": inner}
+        self.predicts = predicts
+        if predicts == "own":
+            nn.init.zeros_(self.bias)
+            self.dense = nn.Linear(width, inner or width)
+            self.norm = nn.LayerNorm(inner or width, eps=eps)
+            nn.init.normal_(self.dense.weight, std=0.02)
+            nn.init.zeros_(self.dense.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(F.gelu(self.dense(x))) if self.predicts == "own" else x)
+
+    def config(self) -> dict:
+        return {"kind": "language-head", "options": self.options}
 
 
 class MLP(nn.Sequential):
@@ -96,3 +137,10 @@ class SoftClasses(nn.Sequential):
     def forward(self, x: Tensor, resting: bool = False) -> Tensor:
         projector, prototypes = self
         return prototypes(projector(x), resting)
+
+
+def token_head(width: int, target: Target, *, predicts: Literal["own", "next"], eps: float = 1e-5) -> nn.Linear:
+    """What predicts tokens from `width` numbers: a language model's head for classes, one linear layer for values."""
+    if target.kind == "class":
+        return LanguageHead(width, target.outputs, predicts=predicts, eps=eps)
+    return Linear(width, target.outputs)

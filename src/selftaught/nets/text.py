@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch.nn as nn
 from torch import Tensor
 
-from ..core import Encoder, Tokens, View
+from ..core import Encoder, RequestError, Tokens, View
 from .trunk import Blocks, part
 
 
@@ -18,9 +18,9 @@ class TextTransformer(Encoder):
     GPT2Model where trained causally: ``embedding`` = wte, ``blocks.positions.table`` = wpe, ``blocks.layer.i``: norm1 = h.i.ln_1,
     attention.qkv = attn.c_attn (transposed: Conv1D), attention.out = attn.c_proj (transposed), norm2 = ln_2, expand = mlp.c_fc
     (transposed), contract = mlp.c_proj (transposed); ``blocks.norm`` = ln_f.
-    XLMRobertaXLModel (pre-norm, no pooling layer, type_vocab_size 1, pad_token_id 0) where bidirectional: ``embedding`` =
+    XLMRobertaXLModel (pre-norm, no pooling layer, type_vocab_size 1 or `types`, pad_token_id 0) where bidirectional: ``embedding`` =
     embeddings.word_embeddings; embeddings.position_embeddings = a row of zeros, then ``blocks.positions.table`` (positions begin at
-    pad + 1); embeddings.token_type_embeddings = zeros; ``blocks.layer.i``: norm1 = attention.self_attn_layer_norm, the thirds of
+    pad + 1); embeddings.token_type_embeddings = zeros or ``type_embedding``; ``blocks.layer.i``: norm1 = attention.self_attn_layer_norm, the thirds of
     attention.qkv = attention.self.query, key, value, attention.out = attention.output.dense, norm2 = LayerNorm, expand =
     intermediate.dense, contract = output.dense; ``blocks.norm`` = encoder.LayerNorm.
     A head tied to the embedding uses ``embedding.weight`` (vocabulary, width).
@@ -49,6 +49,8 @@ class TextTransformer(Encoder):
     """Whether a token sees only what came before it, in the representation too: set by methods that train so."""
     dropout: float = 0.0
     """On embedded tokens and residual branches (SimCSE needs some)."""
+    types: int = 0
+    """Token types that are told apart (BERT's first and second sentence); 0: none."""
 
     def __post_init__(self):
         self.embedding = nn.Embedding(self.vocabulary, self.width)
@@ -57,6 +59,20 @@ class TextTransformer(Encoder):
             self.width, self.depth, self.heads, grid=(self.context,), mlp=self.mlp, positions="learned", eps=self.eps,
             dropout=self.dropout,
         )  # fmt: skip
+        if self.types:
+            self.tell_apart(self.types)
+
+    def tell_apart(self, types: int) -> None:
+        """Adds a table of token types, zero at first, where there is none: nothing changes before it learns."""
+        if not hasattr(self, "type_embedding"):
+            self.types = types  # type: ignore[assignment]
+            self.type_embedding = nn.Embedding(types, self.width)
+            nn.init.zeros_(self.type_embedding.weight)
+        elif types > self.types:
+            raise RequestError(
+                f"This encoder tells {self.types} token type apart, and {types} are asked for.",
+                "Begin with a fresh one.",
+            )
 
     @property
     def can(self) -> frozenset[str]:
@@ -67,10 +83,15 @@ class TextTransformer(Encoder):
         return self.width
 
     def tokenize(self, view: View) -> Tokens:
-        """(B, L, width) from ids (B, L); "position" and "segment" are taken over where the view has them (packed documents)."""
-        ids = view["ids"]
+        """(B, L, width) from ids (B, L); "position" and "segment" are taken over where the view has them (packed documents).
+
+        Part "type" (B, L) int64: which of the `types` a token is; without it all are of the first."""
+        ids, values = view["ids"], self.embedding(view["ids"])
+        if self.types:
+            kind = part(view, "type")
+            values = values + (self.type_embedding.weight[0] if kind is None else self.type_embedding(kind))
         return Tokens(
-            self.embedding(ids), part(view, "valid"), part(view, "position"), part(view, "segment"),
+            values, part(view, "valid"), part(view, "position"), part(view, "segment"),
             grid=(ids.shape[1],), content=ids >= self.specials,
         )  # fmt: skip
 
@@ -87,4 +108,5 @@ class TextTransformer(Encoder):
 
     def layers(self) -> list[list[nn.Parameter]]:
         positions, *blocks = self.blocks.layers()
-        return [[*self.embedding.parameters(), *positions], *blocks]
+        kinds = list(self.type_embedding.parameters()) if self.types else []
+        return [[*self.embedding.parameters(), *kinds, *positions], *blocks]

@@ -98,9 +98,11 @@ def autocast_of(accelerator):
 def loader(job: Job, recipe: Recipe, specs, start_step: int) -> Loader:
     """Batches of this rank, with the partner rows that the views ask for."""
     rows = tuple(dict.fromkeys(spec.rows for spec in specs))
+    partners, column = set(rows) - {"one"}, job.settings.group
     return Loader(
         job.feed, batch=recipe.batch, seed=job.settings.seed, rank=dist.rank(), world=dist.world(),
         threads=job.settings.threads, start_step=start_step, rows=rows,
+        groups=job.data.groups(column) if column and partners else None,
     )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
         modality=dataset.modality,
         minutes=minutes,
         device=device.type,
-        groups=settings.group is not None,
+        groups=settings.group is not None or "document" in dataset.columns,
     )
     kind = choose_method(settings.method, dataset.modality, listener, settings.encoder)
     options = {

@@ -74,7 +74,7 @@ def summed(model, method: Method, batch: Batch, backward: Backward, micro: int) 
     parts = split(batch, micro)
     counts = [method.count(part) for part in parts]
     rows = torch.tensor(float(len(batch)), device=batch.index.device)
-    total = dist.total(rows if counts[0] is None else torch.stack([c.float() for c in counts if c is not None]).sum())
+    total = dist.total(rows if counts[0] is None else torch.stack([c.float() for c in counts if c is not None]).sum(0))
     outputs: dict[str, Tensor] = {}
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
