@@ -35,10 +35,12 @@ class Task:
 
     A dense task (`wants` "boxes" or "mask") answers for parts of a picture: `head` takes the stages of `Encoder.features` and the canvas, `loss` a view
     whose parts "objects" or "mask" are the targets, `predict` gives one answer a picture in its own pixels, and `tally` stands in the place of `items` and `metrics`.
+
+    A task of written texts (`wants` "text") has a `tally` of texts, and gives in `blind` what one writes who has learned nothing (`blind_name` says how).
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask"]] = "class"
+    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask", "text"]] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any
@@ -82,6 +84,10 @@ class Task:
 
     def tally(self, guesses: Sequence[Any], targets: Sequence[Any]) -> Tally:
         """What a dense task counts in pictures: one guess and one target each, both in the picture's own pixels."""
+        raise NotImplementedError
+
+    def blind(self, sources: Sequence[str]) -> list[str]:
+        """A task of written texts: an answer to each source that takes no learning (the source itself, its first sentence)."""
         raise NotImplementedError
 
     def draws(self, labels: Any, within: np.ndarray, budget: int, count: int, seed: int) -> list[np.ndarray]:

@@ -20,6 +20,7 @@ from . import leakage, pseudo
 from .fitting import MODES, Fitted, Mode, fit, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
+from .served import service
 
 LABELS = nets.store.LABELS
 
@@ -66,12 +67,12 @@ def finetune(
     data themselves where labels are missing or withheld.  method: instead, this pretext task's loss on those rows, times `weight`, is added
     to the task's at every step (mode full).
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
-    Tasks detect and segment are served by `dense.finetune_dense`, which takes further arguments.  Raises RequestError, DataError or ModelError.
+    Tasks that are no label of a whole row are served by modules of their own (see served.py), whose functions take further arguments.
+    Raises RequestError, DataError or ModelError.
     """
-    if task is not None and tasks.find(task).wants in ("boxes", "mask"):
-        from .dense import finetune_dense
-
-        return finetune_dense(
+    own = service(task)
+    if own is not None:
+        return own.finetune(
             run, data, task=task, labels=labels, test=test, mode=mode, group=group, labels_per_class=labels_per_class, plan=plan, out=out,
             seed=seed, column=column, max_bad=max_bad, device=device, listener=listener,
         )  # fmt: skip

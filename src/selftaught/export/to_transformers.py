@@ -13,8 +13,9 @@ from ..core import Encoder, Kept, ModelError, RequestError, View, module
 from ..nets.borrowed import Borrowed, quiet
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
+from ..nets.text_decoder import TextDecoder
 from ..nets.vit import ViT
-from . import architectures
+from . import architectures, seq2seq
 from .sample import channels_of, image_side, sample
 
 TOLERANCE = 1e-4
@@ -24,22 +25,27 @@ def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None) 
     """Writes config.json, model.safetensors and the image processor or tokenizer; returns what was measured.
 
     ViT becomes ViTModel (IJepaModel without a class token), ResNet with the large stem ResNetModel, the text transformer GPT2Model
-    (causal) or XLMRobertaXLModel, a borrowed network what it was.  The result is {"architecture", "representation": how to get it
-    from the model's output, "difference": largest absolute difference after AutoModel.from_pretrained(folder)}.
+    (causal) or XLMRobertaXLModel, with a text decoder among the parts BlenderbotForConditionalGeneration, a borrowed network what it was.
+    The result is {"architecture", "representation": how to get it from the model's output ("logits": it writes texts), "difference":
+    largest absolute difference after AutoModel.from_pretrained(folder)}.
 
     Raises RequestError for an encoder that transformers has no architecture for (with what to do instead), ModelError where
     the folder gives other numbers.
     """
-    encoder = kept.encoder if isinstance(kept, Kept) else kept
+    kept = kept if isinstance(kept, Kept) else Kept(kept)
+    encoder, decoder = kept.encoder, seq2seq.decoder_of(kept)
     folder, was = Path(folder), encoder.training
     folder.mkdir(parents=True, exist_ok=True)
     encoder.eval()
     try:
         with quiet():
-            made, representation = _convert(encoder)
+            made, representation = _convert(encoder) if decoder is None else _writer(encoder, decoder)
             made.eval().save_pretrained(folder)
-            _sides(encoder, folder, modality)
-            difference = _verify(encoder, folder, representation, modality)
+            _sides(encoder, folder, modality, sentinels=0 if decoder is None else decoder.outputs - decoder.vocabulary)
+            if decoder is None:
+                difference = _verify(encoder, folder, representation, modality)
+            else:
+                difference = seq2seq.verify(kept, folder, modality)
     finally:
         encoder.train(was)
     return {"architecture": type(made).__name__, "representation": representation, "difference": difference}
@@ -59,6 +65,13 @@ def _convert(encoder: Encoder) -> tuple[Any, str]:
     raise RequestError(
         f"transformers has no architecture for the encoder {encoder.kind!r}.", "Export it with --to onnx."
     )
+
+
+def _writer(encoder: Encoder, decoder: TextDecoder) -> tuple[Any, str]:
+    """An encoder with its decoder, whose representation is what it writes."""
+    if not isinstance(encoder, TextTransformer):
+        raise RequestError(f"transformers has no architecture for {encoder.kind!r} with a text decoder.", "Export the encoder alone.")
+    return seq2seq.seq2seq(encoder, decoder.eval()), "logits"
 
 
 def _token_choice(encoder: Borrowed) -> str:
@@ -117,12 +130,12 @@ def _normalised(encoder: Encoder, view: View) -> Tensor:
     return (view["pixels"] - mean) / std
 
 
-def _sides(encoder: Encoder, folder: Path, modality) -> None:
+def _sides(encoder: Encoder, folder: Path, modality, sentinels: int = 0) -> None:
     if encoder.modality == "image":
         processor = image_processor(encoder, modality)
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", "utf-8")
     elif modality is not None:
-        (folder / "tokenizer.json").write_text(modality.tokenizer, "utf-8")
+        (folder / "tokenizer.json").write_text(seq2seq.with_sentinels(modality.tokenizer, sentinels), "utf-8")
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(modality), indent=2) + "\n", "utf-8")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,14 +15,18 @@ from .reduction import mean
 
 
 @full_precision
-def per_token(predictions: Tensor, wanted: Tensor, classes: bool) -> Tensor:
-    """(M,) the loss of each of M predictions: cross-entropy of (M, classes) with int64, or mean squared error with (M, P)."""
+def per_token(predictions: Tensor, wanted: Tensor, classes: bool, smoothing: float = 0.0) -> Tensor:
+    """(M,) the loss of each of M predictions: cross-entropy of (M, classes) with int64, or mean squared error with (M, P).
+
+    smoothing: share of the truth that is spread over all classes alike (Szegedy et al. 2016, section 7)."""
     if not classes:
         return (predictions - wanted.to(predictions.dtype)).square().mean(-1)
-    return F.cross_entropy(predictions, wanted, reduction="none")
+    return F.cross_entropy(predictions, wanted, reduction="none", label_smoothing=smoothing)
 
 
-def token_loss(predictions: Tensor, target: Target, chosen: Tensor, total: Tensor | None = None) -> Tensor:
+def token_loss(
+    predictions: Tensor, target: Target, chosen: Tensor, total: Tensor | None = None, *, smoothing: float = 0.0
+) -> Tensor:
     """The mean loss of `predictions` (M, target.outputs), made for the M True places of `chosen` (B, N), in its order.
 
     Only chosen places are ever predicted: a vocabulary's logits for all of them cost most of a small model's time.
@@ -29,17 +35,18 @@ def token_loss(predictions: Tensor, target: Target, chosen: Tensor, total: Tenso
     wanted = target.values[chosen]
     if len(wanted) != len(predictions):
         raise ValueError(f"{len(predictions)} predictions for {len(wanted)} chosen tokens")
-    return mean(per_token(predictions, wanted, target.kind == "class"), total)
+    return mean(per_token(predictions, wanted, target.kind == "class", smoothing), total)
 
 
 def head_loss(
     hidden: Tensor,
-    head: torch.nn.Module,
+    head: Callable[[Tensor], Tensor],
     target: Target,
     chosen: Tensor,
     total: Tensor | None = None,
     *,
     limit: int = 1 << 24,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """token_loss of head(hidden) for `hidden` (M, D) without ever holding more than `limit` logits.
 
@@ -49,10 +56,10 @@ def head_loss(
     wanted, classes = target.values[chosen], target.kind == "class"
     rows = max(1, limit // max(1, target.outputs))
     if len(hidden) <= rows:
-        return token_loss(head(hidden), target, chosen, total)
+        return token_loss(head(hidden), target, chosen, total, smoothing=smoothing)
 
     def chunk(h: Tensor, w: Tensor) -> Tensor:
-        return per_token(head(h), w, classes)
+        return per_token(head(h), w, classes, smoothing)
 
     parts = [
         checkpoint(chunk, h, w, use_reentrant=False, preserve_rng_state=False)

@@ -23,6 +23,7 @@ OFFERED = {
     "values": "numbers that a token can be predicted as",
     "target": "something that a token can be predicted as",
     "patches": "patches of one size",
+    "ids": "rows of ids from a vocabulary",
     "drawn": "rows that can be drawn",
 }
 """What a modality may offer, in words."""

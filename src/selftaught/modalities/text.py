@@ -37,7 +37,7 @@ class Text:
     """Byte-level BPE ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "ids"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16

@@ -47,6 +47,7 @@ PARTS = {
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
     "segmenter": "selftaught.nets.dense:Segmenter",
+    "text-decoder": "selftaught.nets.text_decoder:TextDecoder",
     "prototypes": "selftaught.nets.heads:Prototypes",
 }
 """{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""
