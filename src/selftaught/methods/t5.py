@@ -90,7 +90,7 @@ class T5(Method):
         read = self.encoder.trunk(self.decoder.tokenize(self.encoder, View(view.modality, parts={"ids": ids, "valid": valid})))
         hidden = self.decoder(written[:, :-1], read)[there[:, 1:]]
         target = Target("class", written[:, 1:], there[:, 1:], classes=self.decoder.outputs)
-        loss = head_loss(hidden, self.decoder.logits, target, target.valid, batch.total)  # type: ignore[arg-type]
+        loss = head_loss(hidden, self.decoder.logits, target, target.valid, batch.total)
         with torch.no_grad():
             gone = dist.total((spans > 0).sum()) / dist.total(able.sum()).clamp_min(1)
         guess = self.blind(target.values[target.valid])

@@ -7,6 +7,7 @@ marks are not among them.  Legend: B rows, N places, K spans at most.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -140,6 +141,14 @@ def cut_out(ids: Tensor, spans: Tensor, first: int) -> tuple[Tensor, Tensor]:
     out[:, 0] = BEGIN
     out.scatter_(1, (last + 1)[:, None], END)
     return out[:, :width], torch.arange(width, device=ids.device) < (last + 2)[:, None]
+
+
+def sentence_marks(pieces: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(vocabulary,) bool each, of what the ids say in letters: which end a sentence, quotes and brackets behind the stop left aside, and which
+    begin with space, so that a word begins behind the stop (3.5 is one number)."""
+    bare = [piece.rstrip().rstrip("\"'”’»)]") for piece in pieces]
+    ends = [piece.endswith((".", "!", "?", "…", "。", "！", "？")) for piece in bare]
+    return torch.tensor(ends, dtype=torch.bool), torch.tensor([p[:1].isspace() for p in pieces], dtype=torch.bool)
 
 
 def shuffle_sentences(ids: Tensor, able: Tensor, ends: Tensor, begins: Tensor, draw: Draw) -> Tensor:
