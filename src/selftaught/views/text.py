@@ -16,6 +16,8 @@ from ..core import Draw, View
 from .spans import places, stretch
 
 PAD, BEGIN, END, MASK = range(4)
+PACKED = "packed"
+"""The role of a raw view of packed documents."""
 MARKS = ("[PAD]", "[BOS]", "[EOS]", "[MASK]")
 """The first ids of every tokenizer of this project, in this order."""
 
@@ -36,7 +38,11 @@ class Excerpt:
     least: int = 4
 
     def __call__(self, view: View, draw: Draw) -> View:
-        """View of ids and valid (B, L + 2 at most); params "start" and "span" say which tokens of the row it shows."""
+        """View of ids and valid (B, L + 2 at most); params "start" and "span" say which tokens of the row it shows.
+
+        Packed sequences are as long as the context and have their marks: they are taken as they are."""
+        if view.role == PACKED:
+            return view
         lengths = view["valid"].sum(1)
         start, span = stretch(
             lengths, draw, share=self.share, longest=self.context - 2, least=self.least, head=self.head
@@ -97,13 +103,13 @@ def marked(ids: Tensor, inside: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, :width], valid
 
 
-def mask_tokens(ids: Tensor, chosen: Tensor, vocabulary: int, draw: Draw) -> Tensor:
+def mask_tokens(ids: Tensor, chosen: Tensor, vocabulary: int, draw: Draw, specials: int = len(MARKS)) -> Tensor:
     """(B, L) ids in which 80 % of the `chosen` (B, L) become MASK, 10 % a random ordinary token, and 10 % stay (Devlin et al. 2019).
 
-    Marks are never changed, and never put in but for MASK.
+    The first `specials` ids are never changed, and never put in but for MASK.
     """
-    chosen = chosen & (ids >= len(MARKS))
+    chosen = chosen & (ids >= specials)
     kind = draw.uniform("corrupt", ids.shape[1])
-    random = len(MARKS) + draw.integers("corrupt token", vocabulary - len(MARKS), ids.shape[1])
+    random = specials + draw.integers("corrupt token", vocabulary - specials, ids.shape[1])
     changed = torch.where(kind < 0.8, MASK, torch.where(kind < 0.9, random, ids))
     return torch.where(chosen, changed, ids)
