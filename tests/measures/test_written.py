@@ -47,8 +47,20 @@ def _inside(part, whole):
     return all(x in rest for x in part)
 
 
-GUESSES = ["the cat sat on the mat .", "a dog", "", "he reads a long book about the old sea", "two men walk in the street today"]
-TRUTHS = ["the cat sat on a mat .", "a big dog runs", "nothing", "he reads a long book about the sea", "two men are walking in the street"]
+GUESSES = [
+    "the cat sat on the mat .",
+    "a dog",
+    "",
+    "he reads a long book about the old sea",
+    "two men walk in the street today",
+]
+TRUTHS = [
+    "the cat sat on a mat .",
+    "a big dog runs",
+    "nothing",
+    "he reads a long book about the sea",
+    "two men are walking in the street",
+]
 
 
 def test_bleu_of_resampled_counts_equals_sacrebleu_on_the_resampled_texts():

@@ -83,7 +83,9 @@ def every_answer(model, source, longest, vocabulary, penalty):
         for ids in itertools.product(ordinary, repeat=length):
             ended = length < longest
             row = [BEGIN, *ids, *([END] if ended else [])]
-            target = View("text", parts={"ids": torch.tensor([row]), "valid": torch.ones(1, len(row), dtype=torch.bool)})
+            target = View(
+                "text", parts={"ids": torch.tensor([row]), "valid": torch.ones(1, len(row), dtype=torch.bool)}
+            )
             hidden, wanted = model.hidden(source, target)
             said = model.logits(hidden).log_softmax(-1)
             total = sum(said[i, w].item() for i, w in enumerate(wanted.tolist()))
@@ -108,7 +110,9 @@ def test_greedy_takes_the_likeliest_token_each_time_and_stops_at_the_end_mark():
     for row, one in enumerate(search(model.write(source), longest=9)):
         ids, total = [BEGIN], 0.0
         while len(ids) < 10:
-            target = View("text", parts={"ids": torch.tensor([[*ids, END]]), "valid": torch.ones(1, len(ids) + 1).bool()})
+            target = View(
+                "text", parts={"ids": torch.tensor([[*ids, END]]), "valid": torch.ones(1, len(ids) + 1).bool()}
+            )
             hidden, _ = model.hidden(source.take(torch.tensor([row])), target)
             said = model.logits(hidden[-1]).log_softmax(-1)
             said[[0, 1, 3]] = -math.inf

@@ -1,5 +1,6 @@
 """Spans cut out of texts: shares, places, independence of rows, and what is put in their place."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -57,7 +58,7 @@ def runs(span):
     seed=st.integers(0, 1000),
 )
 def test_noise_spans_keep_their_promises(lengths, share, mean, most, seed):
-    _, valid, able = rows(lengths)
+    _, _valid, able = rows(lengths)
     spans = noise_spans(able, draw(len(lengths), seed), share=share, mean=mean, most=most, room=60)
     assert not (spans > 0)[~able].any(), "a mark was taken"
     for row, n in enumerate(lengths):
@@ -68,7 +69,7 @@ def test_noise_spans_keep_their_promises(lengths, share, mean, most, seed):
         assert [number for number, _, _ in found] == list(range(1, len(found) + 1))
         assert len(found) <= most
         assert len(found) == min(max(1, round(gone / mean)), gone, n - gone + 1, most)
-        for (_, first, size), (_, second, _) in zip(found, found[1:]):
+        for (_, first, size), (_, second, _) in itertools.pairwise(found):
             assert second > first + size, "two spans touch"
 
 
@@ -95,7 +96,7 @@ def test_short_texts_lose_any_of_their_tokens():
 def test_room_bounds_what_is_written():
     _, _, able = rows([100, 30])
     spans = noise_spans(able, draw(2), share=0.9, mean=1.0, most=99, room=20)
-    written, there = cut_out(rows([100, 30])[0], spans, 200)
+    _written, there = cut_out(rows([100, 30])[0], spans, 200)
     assert there.sum(1).max() <= 22
     assert (spans > 0).sum(1).min() >= 10
 

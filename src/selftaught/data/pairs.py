@@ -142,7 +142,9 @@ def _columns(opened: Source, source: str | None, target: str | None) -> tuple[st
 
 
 def _mean_length(opened: Source, column: str) -> float:
-    return float(np.mean([len(p) for p in opened.payloads(column, range(min(64, opened.rows))) if isinstance(p, str)] or [0]))
+    return float(
+        np.mean([len(p) for p in opened.payloads(column, range(min(64, opened.rows))) if isinstance(p, str)] or [0])
+    )
 
 
 def _parallel(spec) -> Source | None:
@@ -159,7 +161,7 @@ def _parallel(spec) -> Source | None:
             "Parallel files have a line for a line.",
         )
     made = Arrays(" and ".join(path.name for path in files), dict(zip(_named(files), lines)))
-    made.columns = {name: "text" for name in made.columns}
+    made.columns = dict.fromkeys(made.columns, "text")
     return made
 
 

@@ -109,7 +109,9 @@ def finetune_sequences(
     chosen = replace(plan or PLAN, seed=seed)
     if not isinstance(chosen, SequencePlan):
         raise RequestError(f"The plan of {task} is a train.sequences.SequencePlan.", "Give one, or none.")
-    history = tune(model, known, rows["train"], rows["validation"], mode=mode, plan=chosen, device=where, listener=listener)  # type: ignore[arg-type]
+    history = tune(
+        model, known, rows["train"], rows["validation"], mode=mode, plan=chosen, device=where, listener=listener
+    )  # type: ignore[arg-type]
     held = tested if tested is not None else known.subset(rows["test"])
     done = _scored(model, fitted, modality, held, group, seed, where, listener)
     done.result |= {"mode": mode, "epochs": history.kept, "network": said}
@@ -151,7 +153,9 @@ def _open_run(run) -> tuple[Kept, Any]:
     return nets.store.load(home), modality
 
 
-def _fitted(kind: type[Task], known: TextPairs, train: np.ndarray, encoder: Encoder, column: str, longest: int | None) -> tuple[Task, int]:
+def _fitted(
+    kind: type[Task], known: TextPairs, train: np.ndarray, encoder: Encoder, column: str, longest: int | None
+) -> tuple[Task, int]:
     """The task with the length of its answers, and the tokens that a network which reads and writes in one row keeps for them."""
     context = int(getattr(encoder, "context", known.sources.modality.context))
     if longest is None:  # nearly all targets and a quarter more, with the end mark
@@ -204,9 +208,17 @@ def predict_sequences(
     """
     import pyarrow as pa
 
-    found = model if isinstance(model, SequenceFinetuned) else None if isinstance(model, Finetuned) else load_sequences(model)
+    found = (
+        model
+        if isinstance(model, SequenceFinetuned)
+        else None
+        if isinstance(model, Finetuned)
+        else load_sequences(model)
+    )
     if found is None:
-        raise ModelError(f"{str(model)!r} is no model that writes.", "selftaught finetune --task translate or summarise makes one.")
+        raise ModelError(
+            f"{str(model)!r} is no model that writes.", "selftaught finetune --task translate or summarise makes one."
+        )
     listener, where = listener or Listener(), device_of(device)
     learned = getattr(found.task, "source", "")
     pairs = open_sources(data, found.modality, source=column, usual=learned, max_bad=max_bad)

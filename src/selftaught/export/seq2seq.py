@@ -52,7 +52,12 @@ def seq2seq(encoder: TextTransformer, decoder: TextDecoder, longest: int | None 
     model = _built(BlenderbotForConditionalGeneration, config, state)
     model.generation_config.max_new_tokens = min(longest or decoder.context, decoder.context)
     model.generation_config.max_length = None
-    model.generation_config.suppress_tokens = [0, 1, 3, *range(decoder.vocabulary, decoder.outputs)]
+    model.generation_config.suppress_tokens = [
+        0,
+        1,
+        *range(3, encoder.specials),
+        *range(decoder.vocabulary, decoder.outputs),
+    ]
     return model
 
 
@@ -107,12 +112,11 @@ def verify(kept: Kept, folder: Path, modality) -> float:
     return difference
 
 
-def with_sentinels(tokenizer: str, count: int) -> str:
-    """tokenizer.json with `count` special tokens <extra_id_0>, <extra_id_1>, ... behind its ids."""
+def with_sentinels(tokenizer: str, first: int, count: int) -> str:
+    """tokenizer.json with `count` special tokens <extra_id_0>, <extra_id_1>, ... from the id `first` on, which is behind its own."""
     if not count:
         return tokenizer
     held = json.loads(tokenizer)
-    first = len(held["model"]["vocab"])
     held["added_tokens"] += [
         {
             "id": first + k, "content": f"<extra_id_{k}>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True,

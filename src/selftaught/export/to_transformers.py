@@ -70,7 +70,9 @@ def _convert(encoder: Encoder) -> tuple[Any, str]:
 def _writer(encoder: Encoder, decoder: TextDecoder) -> tuple[Any, str]:
     """An encoder with its decoder, whose representation is what it writes."""
     if not isinstance(encoder, TextTransformer):
-        raise RequestError(f"transformers has no architecture for {encoder.kind!r} with a text decoder.", "Export the encoder alone.")
+        raise RequestError(
+            f"transformers has no architecture for {encoder.kind!r} with a text decoder.", "Export the encoder alone."
+        )
     return seq2seq.seq2seq(encoder, decoder.eval()), "logits"
 
 
@@ -135,7 +137,9 @@ def _sides(encoder: Encoder, folder: Path, modality, sentinels: int = 0) -> None
         processor = image_processor(encoder, modality)
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", "utf-8")
     elif modality is not None:
-        (folder / "tokenizer.json").write_text(seq2seq.with_sentinels(modality.tokenizer, sentinels), "utf-8")
+        (folder / "tokenizer.json").write_text(
+            seq2seq.with_sentinels(modality.tokenizer, modality.vocabulary, sentinels), "utf-8"
+        )
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(modality), indent=2) + "\n", "utf-8")
 
 

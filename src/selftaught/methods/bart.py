@@ -26,7 +26,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Reques
 from ..losses import head_loss
 from ..nets.blind import BlindGuess
 from ..nets.text_decoder import TextDecoder
-from ..views.infilling import closed_up, infill_spans, sentence_marks, shuffle_sentences
+from ..views.infilling import closed_up, infill_spans, known, sentence_marks, shuffle_sentences
 from ..views.text import MARKS
 
 
@@ -68,11 +68,15 @@ class BART(Method):
         self.encoder = encoder
         self.decoder = TextDecoder.beside(encoder, depth=self.depth)
         self.blind = BlindGuess(self.decoder.outputs)
-        pieces = [facts.modality.text_of([i]) for i in range(self.decoder.vocabulary)] if self.permute else []
-        ends, begins = sentence_marks(pieces)
+        self.specials: int = encoder.specials  # type: ignore[assignment]
+        ends, begins = sentence_marks(facts.modality.words(), facts.modality.pieces)
         self.register_buffer("ends", ends, persistent=False)
         self.register_buffer("begins", begins, persistent=False)
         return self
+
+    def _told(self, view: View) -> Tensor:
+        """(B, N - 1) bool: the tokens behind BEGIN that are written, which what is unknown cannot be."""
+        return known(view["ids"], view["valid"], self.specials)[:, 1:]
 
     def _spoilt(self, view: View, batch: Batch) -> tuple[View, Tensor]:
         """What is read, and the share of ordinary tokens that are hidden, over all ranks."""
@@ -87,7 +91,7 @@ class BART(Method):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
-        ids, there = view["ids"], view["valid"][:, 1:]
+        ids, there = view["ids"], self._told(view)
         with torch.no_grad():
             spoilt, gone = self._spoilt(view, batch)
         read = self.encoder.trunk(self.encoder.tokenize(spoilt))
@@ -102,7 +106,7 @@ class BART(Method):
 
     @torch.no_grad()
     def count(self, batch: Batch) -> Tensor:
-        return batch.views[0]["valid"][:, 1:].sum()
+        return self._told(batch.views[0]).sum()
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"decoder": self.decoder}, {"decoder.embedding.weight": "embedding.weight"})

@@ -29,7 +29,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Reques
 from ..losses import head_loss
 from ..nets.blind import BlindGuess
 from ..nets.text_decoder import TextDecoder
-from ..views.infilling import closed_up, cut_out, noise_spans
+from ..views.infilling import closed_up, cut_out, known, noise_spans
 from ..views.text import MARKS
 
 
@@ -37,7 +37,9 @@ class T5(Method):
     """Writes down the spans that were cut out of a text."""
 
     family: ClassVar[str] = "generative"
-    paper: ClassVar[str] = "Raffel et al. 2020, Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+    paper: ClassVar[str] = (
+        "Raffel et al. 2020, Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
+    )
     aliases: ClassVar[tuple[str, ...]] = ("span-corruption",)
     needs: ClassVar[frozenset[str]] = frozenset({"ids", "target", "tokens"})
     commits: ClassVar[frozenset[str]] = frozenset({"seen"})
@@ -69,6 +71,7 @@ class T5(Method):
                 "Give a share between 0 and 1, spans of at least one token, and at least one sentinel.",
             )
         self.encoder = encoder
+        self.specials: int = encoder.specials  # type: ignore[assignment]
         self.decoder = TextDecoder.beside(encoder, depth=self.depth, sentinels=self.sentinels)
         self.blind = BlindGuess(self.decoder.outputs)
         return self
@@ -87,9 +90,12 @@ class T5(Method):
         first = self.decoder.vocabulary
         ids, valid = closed_up(view["ids"], view["valid"], spans, first)
         written, there = cut_out(view["ids"], spans, first)
-        read = self.encoder.trunk(self.decoder.tokenize(self.encoder, View(view.modality, parts={"ids": ids, "valid": valid})))
-        hidden = self.decoder(written[:, :-1], read)[there[:, 1:]]
-        target = Target("class", written[:, 1:], there[:, 1:], classes=self.decoder.outputs)
+        read = self.encoder.trunk(
+            self.decoder.tokenize(self.encoder, View(view.modality, parts={"ids": ids, "valid": valid}))
+        )
+        told = known(written, there, self.specials)[:, 1:]
+        hidden = self.decoder(written[:, :-1], read)[told]
+        target = Target("class", written[:, 1:], told, classes=self.decoder.outputs)
         loss = head_loss(hidden, self.decoder.logits, target, target.valid, batch.total)
         with torch.no_grad():
             gone = dist.total((spans > 0).sum()) / dist.total(able.sum()).clamp_min(1)
@@ -102,7 +108,8 @@ class T5(Method):
     @torch.no_grad()
     def count(self, batch: Batch) -> Tensor:
         view, _, spans = self._spans(batch)
-        return cut_out(view["ids"], spans, self.decoder.vocabulary)[1][:, 1:].sum()
+        written, there = cut_out(view["ids"], spans, self.decoder.vocabulary)
+        return known(written, there, self.specials)[:, 1:].sum()
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"decoder": self.decoder}, {"decoder.embedding.weight": "embedding.weight"})

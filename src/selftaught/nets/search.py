@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .seq2seq import BEGIN, END, MASK, PAD, Writing
-
-NEVER = (PAD, BEGIN, MASK)
-"""Marks that are not written."""
+from .seq2seq import END, Writing
 
 
 @dataclass(frozen=True)
@@ -25,17 +22,17 @@ class Written:
 
 @torch.no_grad()
 def search(
-    writing: Writing, *, longest: int, beams: int = 1, length_penalty: float = 1.0, vocabulary: int | None = None
-) -> list[Written]:
+    writing: Writing, *, longest: int, beams: int = 1, length_penalty: float = 1.0, specials: int = 4, vocabulary: int | None = None
+) -> list[Written]:  # fmt: skip
     """The best answer of every row that `beams` beams find, of at most `longest` tokens, the end mark included.
 
     Score: log-probability / tokens ** length_penalty (Wu et al. 2016 without coverage; transformers' rule).  A row is done once as many answers have
     ended as there are beams and none that goes on scores better as it stands.  One beam is greedy: the likeliest token each time, until the end
-    mark.  vocabulary: ids from there on are never written.  Cost: `longest` steps of rows x beams tokens.
+    mark.  Never written: ids below `specials` but the end mark, and ids from `vocabulary` on.  Cost: `longest` steps of rows x beams tokens.
     """
     if beams < 1 or longest < 1:
         raise ValueError(f"beams {beams} and longest {longest} must be at least 1")
-    said = _likely(writing.begin(), vocabulary)
+    said = _likely(writing.begin(), specials, vocabulary)
     count, device = len(said), said.device
     alive = torch.arange(count, device=device)
     total = torch.zeros(count, 1, device=device, dtype=said.dtype)
@@ -63,15 +60,15 @@ def search(
         rows = torch.tensor(keep, device=device)
         alive, total, ids, beam = alive[rows], total[rows], ids[rows], beam[rows]
         writing.take(rows, beam)
-        said = _likely(writing.step(token[rows]), vocabulary)
+        said = _likely(writing.step(token[rows]), specials, vocabulary)
     return [max(found, key=lambda one: one.score) for found in ended]
 
 
-def _likely(logits: Tensor, vocabulary: int | None) -> Tensor:
+def _likely(logits: Tensor, specials: int, vocabulary: int | None) -> Tensor:
     """Log-probabilities in fp32 at least; minus infinity for what is never written."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     said = wide.log_softmax(-1)
-    said[..., list(NEVER)] = -torch.inf
+    said[..., [i for i in range(specials) if i != END]] = -torch.inf
     if vocabulary is not None:
         said[..., vocabulary:] = -torch.inf
     return said

@@ -93,7 +93,8 @@ class LeftToRight(nn.Module):
         context = int(getattr(encoder, "context", 0))
         if not getattr(encoder, "causal", False) or not 1 <= room <= context - 3:
             raise RequestError(
-                f"Of {context} tokens, {room} for the answer leave nothing to read.", "Take an encoder with a larger context."
+                f"Of {context} tokens, {room} for the answer leave nothing to read.",
+                "Take an encoder with a larger context.",
             )
         self.encoder, self.head, self.room = encoder, head, room
         self.source = context - room - 1
@@ -131,7 +132,9 @@ class LeftToRight(nn.Module):
         ends = length + there.sum(1)
         width = int(ends.max())
         valid = torch.arange(width, device=whole.device) < ends[:, None]
-        read = self.encoder.trunk(self.encoder.tokenize(View("text", parts={"ids": whole[:, :width], "valid": valid})), causal=True)
+        read = self.encoder.trunk(
+            self.encoder.tokenize(View("text", parts={"ids": whole[:, :width], "valid": valid})), causal=True
+        )
         values = F.pad(read.values, (0, 0, 0, whole.shape[1] - width))
         rows = torch.arange(len(whole), device=whole.device)[:, None]
         return values[rows, place - 1][there], after[there]

@@ -23,6 +23,7 @@ from ..losses import head_loss
 from ..nets.search import Written, search
 from ..nets.seq2seq import EncoderDecoder, LeftToRight
 from ..nets.text_decoder import TextDecoder
+from ..views.text import MARKS
 from . import schedule
 from .finetune import History, Plan
 from .heap import keep_freed_memory
@@ -84,7 +85,9 @@ def tune(
     """
     plan, listener, device = plan or SequencePlan(), listener or Listener(), torch.device(device)
     if mode == "head" and isinstance(model, LeftToRight):
-        raise RequestError("Of a network that reads from left to right, --mode head would train nothing.", "Use --mode full.")
+        raise RequestError(
+            "Of a network that reads from left to right, --mode head would train nothing.", "Use --mode full."
+        )
     if device.type == "cpu":
         keep_freed_memory()
     model.to(device)
@@ -180,13 +183,17 @@ def views_of(pairs: TextPairs, places: np.ndarray, device) -> tuple[View, View]:
 def loss_of(model: Writer, pairs: TextPairs, places: np.ndarray, device, smoothing: float = 0.0) -> tuple[Tensor, int]:
     """The mean loss a target token of these pairs, and how many there are."""
     hidden, wanted = model.hidden(*views_of(pairs, places, device))
+    known = (wanted < len(MARKS)) | (wanted >= pairs.sources.modality.specials)  # what is unknown cannot be written
+    hidden, wanted = hidden[known], wanted[known]
     every = torch.ones_like(wanted, dtype=torch.bool)
     target = Target("class", wanted, every, classes=pairs.sources.modality.vocabulary)
     return head_loss(hidden, model.logits, target, every, smoothing=smoothing), len(wanted)
 
 
 @torch.no_grad()
-def nats(model: Writer, pairs: TextPairs, places: np.ndarray, *, batch: int = 64, device: str | torch.device = "cpu") -> float:
+def nats(
+    model: Writer, pairs: TextPairs, places: np.ndarray, *, batch: int = 64, device: str | torch.device = "cpu"
+) -> float:
     """Nats a target token, all pairs at `places` together, in eval mode; the mode is put back."""
     was, total, count = model.training, 0.0, 0
     model.eval()
@@ -213,10 +220,12 @@ def write(
     try:
         for start in range(0, len(order), batch):
             some = order[start : start + batch]
-            source = plain(pairs.sources.fetch(places[some]).to(device), Draw(torch.from_numpy(pairs.ids[places[some]]).to(device)))
+            source = plain(
+                pairs.sources.fetch(places[some]).to(device), Draw(torch.from_numpy(pairs.ids[places[some]]).to(device))
+            )
             answers = search(
                 model.write(source), longest=min(model.longest, task.longest), beams=task.beams, length_penalty=task.length_penalty,  # type: ignore[attr-defined]
-                vocabulary=modality.vocabulary,
+                specials=modality.specials, vocabulary=modality.vocabulary,
             )  # fmt: skip
             found |= dict(zip(some.tolist(), answers))
             if listener is not None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Draw
-from .text import BEGIN, END, MASK, PAD
+from .text import BEGIN, END, MARKS, MASK, PAD
 
 
 def parts_of(items: Tensor, count: Tensor, number: Tensor) -> Tensor:
@@ -96,7 +96,9 @@ def infill_spans(able: Tensor, draw: Draw, *, share: float, mean: float) -> tupl
     empty = (drawn & (sizes == 0)).sum(1)
     order = torch.argsort((sizes == 0).long(), dim=1, stable=True)
     sizes = sizes.gather(1, order)
-    apart = torch.arange(width, device=able.device) <= n[:, None] - sizes.cumsum(1)  # K spans need K - 1 tokens between them
+    apart = torch.arange(width, device=able.device) <= n[:, None] - sizes.cumsum(
+        1
+    )  # K spans need K - 1 tokens between them
     sizes = torch.where(apart, sizes, 0)
     sizes = sizes[:, : max(1, int((sizes > 0).sum(1).max()) if len(sizes) else 1)]
     empty = torch.minimum(empty, (sizes - 1).clamp_min(0).sum(1))  # a row never grows
@@ -143,12 +145,20 @@ def cut_out(ids: Tensor, spans: Tensor, first: int) -> tuple[Tensor, Tensor]:
     return out[:, :width], torch.arange(width, device=ids.device) < (last + 2)[:, None]
 
 
-def sentence_marks(pieces: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """(vocabulary,) bool each, of what the ids say in letters: which end a sentence, quotes and brackets behind the stop left aside, and which
-    begin with space, so that a word begins behind the stop (3.5 is one number)."""
-    bare = [piece.rstrip().rstrip("\"'”’»)]") for piece in pieces]
-    ends = [piece.endswith((".", "!", "?", "…", "。", "！", "？")) for piece in bare]
-    return torch.tensor(ends, dtype=torch.bool), torch.tensor([p[:1].isspace() for p in pieces], dtype=torch.bool)
+def sentence_marks(words: Sequence[str], pieces: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """(vocabulary,) bool each: ids that end a sentence, quotes and brackets behind the stop left aside, and ids with a space before them, so that
+    3.5 is one number.  words: what ids say in a text; pieces: how the tokenizer spells them, a space as "Ġ" or "▁" (where it keeps none, as pieces
+    without "##")."""
+    bare = [word.rstrip().rstrip("\"'”’»)]") for word in words]
+    ends = [word.endswith((".", "!", "?", "…", "。", "！", "？")) for word in bare]
+    begins = [piece[:1] in ("Ġ", "▁", " ") for piece in pieces]
+    begins = begins if any(begins) else [not piece.startswith("##") for piece in pieces]
+    return torch.tensor(ends, dtype=torch.bool), torch.tensor(begins, dtype=torch.bool)
+
+
+def known(ids: Tensor, valid: Tensor, specials: int) -> Tensor:
+    """(B, N) bool: valid ids that can be predicted, which those between the marks and `specials` ("unknown") cannot."""
+    return valid & ((ids < len(MARKS)) | (ids >= specials))
 
 
 def shuffle_sentences(ids: Tensor, able: Tensor, ends: Tensor, begins: Tensor, draw: Draw) -> Tensor:
