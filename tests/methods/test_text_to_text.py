@@ -59,9 +59,7 @@ def test_transformers_gives_the_same_loss_on_the_same_weights(name):
     padded = lambda column, fill: torch.nn.utils.rnn.pad_sequence([r[column] for r in rows], True, fill)  # noqa: E731
     read, written = padded(0, 0), padded(1, 0)
     labels = padded(1, -100)[:, 1:].contiguous()
-    out = theirs(
-        input_ids=read, attention_mask=(read > 0).long(), decoder_input_ids=written[:, :-1], labels=labels
-    )
+    out = theirs(input_ids=read, attention_mask=(read > 0).long(), decoder_input_ids=written[:, :-1], labels=labels)
     torch.testing.assert_close(out.loss, method(batch)["loss"], rtol=0, atol=2e-5)
 
 
@@ -105,7 +103,12 @@ def test_sentences_of_the_real_tokenizer():
 
 
 def test_nonsense_is_refused():
-    for name, given in (("t5", {"share": 0.0}), ("t5", {"sentinels": 0}), ("bart", {"share": 1.0}), ("bart", {"span": 0.0})):
+    for name, given in (
+        ("t5", {"share": 0.0}),
+        ("t5", {"sentinels": 0}),
+        ("bart", {"share": 1.0}),
+        ("bart", {"span": 0.0}),
+    ):
         with pytest.raises(RequestError, match="Give a share"):
             Case(name, "text", tuple(given.items())).make()
 

@@ -54,7 +54,7 @@ class BleuCounts:
         smooth = np.where(correct > 0, correct, 1 / 2.0**zeros)
         logs = np.log(smooth / np.maximum(total, 1)).mean(1)
         brevity = np.minimum(0, 1 - length[:, 1] / np.maximum(length[:, 0], 1e-12))
-        return np.where((correct.sum(1) > 0) & (total > 0).all(1), np.exp(logs + brevity), 0.0)
+        return np.where((correct.sum(1) > 0) & (total > 0).all(1), np.exp(np.minimum(logs + brevity, 0.0)), 0.0)
 
     def figures(self, classes: Sequence[str] = ()) -> dict[str, float]:
         """BLEU and chrF in 0-1, as sacrebleu gives them, and how long the texts are beside their references."""

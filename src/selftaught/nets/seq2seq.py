@@ -6,7 +6,7 @@ Legend: B rows, K beams of a row, D width, V vocabulary.  Sources and targets ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn as nn
@@ -161,24 +161,25 @@ class _Continuing:
     def begin(self) -> Tensor:
         count = self.ids.shape[1]
         self.seen = torch.arange(count, device=self.ids.device) < self.length[:, None]
-        table = self.model.encoder.blocks.positions.table  # type: ignore[union-attr]
-        x = self.model.encoder.embedding(self.ids) + table[:count]  # type: ignore[operator]
+        encoder: Any = self.model.encoder
+        x = encoder.embedding(self.ids) + encoder.blocks.positions.table[:count]
         hidden = self._layers(x, torch.ones(count, count, dtype=torch.bool, device=x.device).tril())
         last = hidden.gather(1, (self.length - 1)[:, None, None].expand(-1, 1, hidden.shape[-1]))
         return self.model.logits(last)
 
     def step(self, ids: Tensor) -> Tensor:
         rows, beams = ids.shape
-        table = self.model.encoder.blocks.positions.table  # type: ignore[union-attr]
-        x = self.model.encoder.embedding(ids.flatten())[:, None] + table[self.length][:, None]  # type: ignore[operator]
+        encoder: Any = self.model.encoder
+        x = (encoder.embedding(ids.flatten()) + encoder.blocks.positions.table[self.length])[:, None]
         self.seen = F.pad(self.seen, (0, 1), value=True)
         self.length = self.length + 1
         hidden = self._layers(x, self.seen[:, None, None, :])
         return self.model.logits(hidden.view(rows, beams, -1))
 
     def _layers(self, x: Tensor, mask: Tensor) -> Tensor:
-        blocks, first = self.model.encoder.blocks, not self.past
-        for number, block in enumerate(blocks.layer):  # type: ignore[union-attr, arg-type]
+        blocks: Any = self.model.encoder.blocks
+        first = not self.past
+        for number, block in enumerate(blocks.layer):
             attention = block.attention
             q, k, v = (split(part, attention.heads) for part in attention.qkv(block.norm1(x)).chunk(3, -1))
             if first:
@@ -188,7 +189,7 @@ class _Continuing:
                 self.past[number] = k, v
             x = x + attention.out(join(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
             x = x + block.contract(F.gelu(block.expand(block.norm2(x))))
-        return blocks.norm(x)  # type: ignore[union-attr, operator]
+        return blocks.norm(x)
 
     def take(self, rows: Tensor, beams: Tensor) -> None:
         at = (rows[:, None] * (len(self.length) // self.rows) + beams).flatten()
