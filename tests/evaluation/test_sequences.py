@@ -28,10 +28,10 @@ WORDS = {"red": "rot", "dog": "Hund", "cat": "Katze", "runs": "rennt"}
 PLAN = SequencePlan(epochs=12, batch=16, lr=5e-3, dropout=0.0, smoothing=0.05)
 
 
-def corpus(rows, key=0):
-    """{"en", "de"}: four to six words, and the same words in German."""
+def corpus(rows, key=0, least=4):
+    """{"en", "de"}: `least` to `least` + 2 words, and the same words in German."""
     english = list(WORDS)
-    length = 4 + random.integers(key, torch.arange(rows), 3).numpy()
+    length = least + random.integers(key, torch.arange(rows), 3).numpy()
     words = random.integers(key + 1, torch.arange(rows), len(english), (6,)).numpy()
     source = [[english[w] for w in row[:n]] for row, n in zip(words, length)]
     return {"en": [" ".join(s) for s in source], "de": [" ".join(WORDS[w] for w in s) for s in source]}
@@ -94,15 +94,16 @@ def test_the_model_comes_back_from_its_folder_and_predicts_the_same(done, work):
 
 @pytest.mark.parametrize("kind", ["reads", "writes"])
 def test_encoders_alone_and_causal_trunks_learn_to_write_too(work, kind):
-    plan = replace(PLAN, lr=1e-2, epochs=16) if kind == "writes" else PLAN
+    least, plan = (1, replace(PLAN, lr=1e-2, epochs=20)) if kind == "writes" else (4, PLAN)
     model = finetune(
-        work / kind, corpus(200), task="translate", column="en", labels="de", test=corpus(40, key=9), plan=plan, out=work / f"{kind}-model"
+        work / kind, corpus(200, least=least), task="translate", column="en", labels="de", test=corpus(40, 9, least), plan=plan,
+        out=work / f"{kind}-model",
     )  # fmt: skip
     assert type(model.model) is {"reads": EncoderDecoder, "writes": LeftToRight}[kind]
-    assert model.result["test"]["BLEU"] > 0.4
+    assert model.result["test"]["chrF"] > model.result["blind"]["chrF"] + 0.3
     loaded = load_model(work / f"{kind}-model")
-    test = corpus(3, key=9)
-    assert predict(loaded, test, column="en")["label"].to_pylist() == [e["written"] for e in model.result["examples"]]
+    table = predict(loaded, corpus(3, 9, least), column="en")
+    assert table["label"].to_pylist() == [e["written"] for e in model.result["examples"]]
 
 
 def test_the_loss_is_summed_nats_over_all_target_tokens_smoothed_as_defined(work):

@@ -65,7 +65,7 @@ def test_transformers_gives_the_same_loss_on_the_same_weights(name):
 
 def test_hidden_is_the_share_that_went():
     method, batch = made("t5", share=0.4)
-    view, able, spans = method._spans(batch)
+    _view, able, spans = method._spans(batch)
     assert method(batch)["hidden"].item() == pytest.approx(float((spans > 0).sum() / able.sum()))
     assert 0.35 < method(batch)["hidden"].item() < 0.45
     assert (spans.max(1).values <= method.sentinels).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,8 +111,8 @@ def finetune_sequences(
     if not isinstance(chosen, SequencePlan):
         raise RequestError(f"The plan of {task} is a train.sequences.SequencePlan.", "Give one, or none.")
     history = tune(
-        model, known, rows["train"], rows["validation"], mode=mode, plan=chosen, device=where, listener=listener
-    )  # type: ignore[arg-type]
+        model, known, rows["train"], rows["validation"], mode=mode, plan=chosen, device=where, listener=listener  # type: ignore[arg-type]
+    )  # fmt: skip
     held = tested if tested is not None else known.subset(rows["test"])
     done = _scored(model, fitted, modality, held, group, seed, where, listener)
     done.result |= {"mode": mode, "epochs": history.kept, "network": said}
@@ -144,9 +145,10 @@ def _check(task: str, mode: str, labels, labels_per_class: int | None) -> None:
 
 def _open_run(run) -> tuple[Kept, Any]:
     """What a run, a folder, an encoder or Kept holds, and the modality beside it; RequestError where that is not text."""
-    if isinstance(run, Encoder | Kept) or not isinstance(getattr(run, "folder", run), str | Path):
+    folder = getattr(run, "folder", run)
+    if not isinstance(folder, str | os.PathLike):
         raise RequestError("A network that writes needs its tokenizer beside it.", "Give the folder of a run.")
-    home = nets.store.find(str(getattr(run, "folder", run)))
+    home = nets.store.find(os.fspath(folder))
     modality = modalities.load(home)
     if modality.name != "text":
         raise RequestError(f"The encoder in {str(home)!r} reads {modality.name}, not text.", "Pretrain on texts.")

@@ -30,7 +30,7 @@ def seq2seq(encoder: TextTransformer, decoder: TextDecoder, longest: int | None 
     Sentinels are ids behind the tokenizer's.  longest: tokens that `generate` writes unless told otherwise."""
     from transformers import BlenderbotConfig, BlenderbotForConditionalGeneration
 
-    options = decoder.options
+    options: dict[str, Any] = decoder.options
     context = max(encoder.context, decoder.context)
     config = BlenderbotConfig(
         vocab_size=decoder.outputs, max_position_embeddings=context, d_model=encoder.width,

@@ -61,7 +61,7 @@ class BleuCounts:
         metrics = need_sacrebleu().metrics
         guesses, references = list(self.guesses), [list(self.references)]
         return {
-            "BLEU": metrics.BLEU().corpus_score(guesses, references).score / 100,
+            "BLEU": min(1.0, metrics.BLEU().corpus_score(guesses, references).score / 100),
             "chrF": metrics.CHRF().corpus_score(guesses, references).score / 100,
             "length": float(self.length[:, 0].sum() / max(1.0, self.length[:, 1].sum())),
         }
