@@ -37,7 +37,7 @@ def test_pairs_fit_or_say_why_not(name, modality):
 def test_rotation_of_texts_is_refused_in_these_words():
     assert methods.fits(methods.find("rotation"), "text").startswith(
         "rotation cannot learn from text: it needs 'turn' (quarter turns that a reader could tell apart), which text does not offer.\n"
-        "  Kinds of data that do: image.  Methods for text: barlow-twins, bert, byol, "
+        "  Kinds of data that do: image.  Methods for text: barlow-twins, bart, bert, byol, "
     )
 
 

@@ -47,7 +47,9 @@ def test_any_words_and_numbers_come_back(tmp_path_factory, names, numbers, endin
 def test_binary_without_line_feeds_and_words_that_stand_twice(tmp_path):
     """gensim writes no line feed behind a vector; the first of two vectors of a word counts."""
     path = tmp_path / "w.bin"
-    path.write_bytes(b"3 2\n" + b"".join(w + b" " + v.tobytes() for w, v in zip([b"a", b"b\xff", b"a"], vectors(3, 2), strict=True)))
+    path.write_bytes(
+        b"3 2\n" + b"".join(w + b" " + v.tobytes() for w, v in zip([b"a", b"b\xff", b"a"], vectors(3, 2), strict=True))
+    )
     names, found = word_files.read(path)
     assert names == ["a", "b\ufffd"]
     np.testing.assert_array_equal(found, vectors(3, 2)[:2])

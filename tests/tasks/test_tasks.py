@@ -21,15 +21,9 @@ def rows(n: int, high: int, key: int = 0) -> np.ndarray:
 
 def test_tasks_are_found_by_name_and_alias():
     assert tasks.names() == [
-        "classify",
-        "cluster",
-        "detect",
-        "language-model",
-        "multilabel",
-        "regress",
-        "retrieve",
-        "segment",
-    ]
+        "answer", "classify", "cluster", "detect", "language-model", "multilabel", "regress", "retrieve", "segment", "similarity", "summarise", "tag",
+        "translate",
+    ]  # fmt: skip
     assert tasks.find("regression") is Regress
     assert tasks.name_of(Cluster()) == "cluster"
     with pytest.raises(RequestError, match="classify"):

@@ -10,9 +10,9 @@ from .arguments import Common, parse
 from .outcome import emit
 from .screen import listener
 
-DENSE_ONLY = ("boxes", "ignore", "size")
 ROWS_ONLY = ("balance", "unlabelled", "method")
-WHOLE = "tasks of whole rows (classify, multilabel, regress)"
+ROWS_NUMBERS = ("rounds", "confidence", "weight")
+PLAN_ONLY = ("smoothing", "dropout")
 
 
 @dataclass(kw_only=True)
@@ -23,9 +23,10 @@ class Arguments(Common):
     """Labelled data."""
     labels: str | None = None
     """The column of the labels, boxes, masks, tags or answers (default: the one that looks like it, said aloud); multilabel: also columns of 0 and 1, a,b,c or tag_*;
-    detect: or the COCO file in the folder; tag: of a CoNLL file, the number of the column."""
+    detect: or the COCO file in the folder; tag: of a CoNLL file, the number of the column; translate, summarise: the column of the texts to be written
+    (--column names what is read)."""
     task: str | None = None
-    """classify, multilabel, regress, detect, segment, tag or answer (selftaught tasks); default: what the labels are."""
+    """classify, multilabel, regress, detect, segment, tag, answer, translate or summarise (selftaught tasks); default: what the labels are."""
     mode: Literal["head", "full", "gradual", "lora"] = "full"
     """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
     layer after another; lora: low-rank adapters."""
@@ -60,6 +61,16 @@ class Arguments(Common):
     """segment: values of masks that count neither way (255 does without being named)."""
     size: int | None = None
     """detect, segment: shorter side in pixels to which whole pictures are fitted (default: that of pretraining)."""
+    beams: int | None = None
+    """translate, summarise: answers that are followed side by side while writing (default: 4; 1 is greedy)."""
+    length_penalty: float | None = None
+    """translate, summarise: above 1 favours longer answers (default: 1)."""
+    longest: int | None = None
+    """translate, summarise: tokens of an answer at most (default: what the targets need)."""
+    smoothing: float | None = None
+    """translate, summarise: label smoothing (default: 0.1)."""
+    dropout: float | None = None
+    """translate, summarise: dropout while finetuning (default: 0.1)."""
     seed: int = 0
     column: str | None = None
     """The column that holds the data, where the guess is wrong."""
@@ -72,9 +83,7 @@ class Arguments(Common):
 
 def run(argv: list[str]) -> None:
     from ..evaluation import Finetuned, finetune
-    from ..evaluation import dense as of_pictures
-    from ..evaluation import spans as of_texts
-    from ..train import dense, spans
+    from ..evaluation.served import service
     from ..train.finetune import Plan
 
     arguments = parse(
@@ -92,21 +101,13 @@ def run(argv: list[str]) -> None:
     }  # fmt: skip
     done: Finetuned
     try:
-        own: dict[str, Any]
-        if of_pictures.serves(arguments.task):
-            _refuse(arguments, ROWS_ONLY, WHOLE)
-            own = {name: getattr(arguments, name) for name in DENSE_ONLY}
-            done = of_pictures.finetune_dense(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
-        elif of_texts.serves(arguments.task):
-            _refuse(arguments, ROWS_ONLY, WHOLE)
-            _refuse(arguments, DENSE_ONLY, "--task detect or segment")
-            done = of_texts.finetune_spans(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, spans.PLAN), **shared)  # fmt: skip
-        else:
-            _refuse(arguments, DENSE_ONLY, "--task detect or segment")
-            own = {name: getattr(arguments, name) for name in (*ROWS_ONLY, "rounds", "confidence", "weight")}
-            done = finetune(
-                arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, Plan()), **own, **shared
-            )
+        served = service(arguments.task)
+        _refuse(arguments, served)
+        usual = Plan() if served is None else served.plan
+        names = (*ROWS_ONLY, *ROWS_NUMBERS) if served is None else served.options
+        own: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+        way = finetune if served is None else served.finetune
+        done = way(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, usual), **own, **shared)
     finally:
         ears.finish()
     result = done.result
@@ -114,17 +115,33 @@ def run(argv: list[str]) -> None:
 
 
 def _plan(arguments: Arguments, usual):
-    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views")}
+    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views", *PLAN_ONLY)}
     asked = {name: value for name, value in asked.items() if value is not None}
+    for name in PLAN_ONLY:
+        if name in asked and not hasattr(usual, name):
+            raise RequestError(f"--{name} is for --task translate or summarise.", "Leave it out, or name such a task.")
     if "epochs" in asked:
         asked["steps"] = 0  # as many as were asked for, however few steps that is
     return replace(usual, **asked)
 
 
-def _refuse(arguments: Arguments, names: tuple[str, ...], served: str) -> None:
-    for name in names:
-        if getattr(arguments, name):
-            raise RequestError(f"--{name} is for {served}.", "Leave it out, or name such a task with --task.")
+def _refuse(arguments: Arguments, served) -> None:
+    """RequestError for flags that have a meaning for other tasks only."""
+    from ..evaluation.served import SERVICES, tasks_of
+
+    for name in {option for one in SERVICES.values() for option in one.options}:
+        if getattr(arguments, name) not in (None, ()) and (served is None or name not in served.options):
+            raise RequestError(
+                f"--{name.replace('_', '-')} is for --task {' or '.join(tasks_of(name))}.",
+                "Leave it out, or name such a task with --task.",
+            )
+    if served is not None:
+        for name in ROWS_ONLY:
+            if getattr(arguments, name):
+                raise RequestError(
+                    f"--{name} is for tasks of whole rows (classify, multilabel, regress).",
+                    "Leave it out, or name such a task with --task.",
+                )
 
 
 def _words(result: dict) -> str:
@@ -136,6 +153,7 @@ def _words(result: dict) -> str:
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
     lines += _blind(result) if "blind" in result else []
+    lines += [f"  {e['source'][:80]} -> {e['written'][:80]}" for e in result.get("examples", ())]
     if "semi" in result:
         lines.append(
             f"with {result['semi']['weight']:g} x the loss of {result['semi']['method']} on {result['semi']['unlabelled']} rows without labels"

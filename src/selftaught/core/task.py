@@ -38,10 +38,12 @@ class Task:
 
     A task on parts of texts (`wants` "tags" or "answers") reads the vectors of a text's pieces: `head` takes the encoder's width and gives a module over `nets.spans.Read`,
     `loss` what that says of all rows' pieces, `predict` the same with the rows' offsets, and gives one answer a row; `tally` as above.
+
+    A task of written texts (`wants` "text") has a `tally` of texts, and gives in `blind` what one writes who has learned nothing (`blind_name` says how).
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask", "tags", "answers"]] = "class"
+    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask", "tags", "answers", "text"]] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any
@@ -85,6 +87,10 @@ class Task:
 
     def tally(self, guesses: Sequence[Any], targets: Sequence[Any]) -> Tally:
         """What a dense task counts in pictures: one guess and one target each, both in the picture's own pixels."""
+        raise NotImplementedError
+
+    def blind(self, sources: Sequence[str]) -> list[str]:
+        """A task of written texts: an answer to each source that takes no learning (the source itself, its first sentence)."""
         raise NotImplementedError
 
     def draws(self, labels: Any, within: np.ndarray, budget: int, count: int, seed: int) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from . import leakage, pseudo
 from .fitting import MODES, Fitted, Mode, fit, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
+from .served import service
 
 LABELS = nets.store.LABELS
 
@@ -66,11 +67,12 @@ def finetune(
     data themselves where labels are missing or withheld.  method: instead, this pretext task's loss on those rows, times `weight`, is added
     to the task's at every step (mode full).
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
-    Tasks detect and segment are served by `dense.finetune_dense`, which takes further arguments, tag and answer by `spans.finetune_spans`.  Raises RequestError, DataError or ModelError.
+    Tasks that are no label of a whole row are served by modules of their own (see served.py), whose functions take further arguments.
+    Raises RequestError, DataError or ModelError.
     """
-    of_parts = _of_parts(task)
-    if of_parts is not None:
-        return of_parts(
+    own = service(task)
+    if own is not None:
+        return own.finetune(
             run, data, task=task, labels=labels, test=test, mode=mode, group=group, labels_per_class=labels_per_class, plan=plan, out=out,
             seed=seed, column=column, max_bad=max_bad, device=device, listener=listener,
         )  # fmt: skip
@@ -105,13 +107,6 @@ def finetune(
         found.result["model"] = str(out)
         found.save(out)
     return found
-
-
-def _of_parts(task: str | None) -> Callable[..., Finetuned] | None:
-    """What finetunes a task on parts of rows; None for tasks of whole rows."""
-    from . import dense, spans  # they build on this room's Finetuned
-
-    return dense.finetune_dense if dense.serves(task) else spans.finetune_spans if spans.serves(task) else None
 
 
 def _check(mode: str, task: str | None) -> None:

@@ -14,6 +14,7 @@ from ..core.listener import Listener
 from ..nets import files
 from ..train.finetune import Tuned, outputs
 from ..train.precision import device_of
+from . import served
 from .adapt import LABELS, Finetuned
 from .opening import open_dataset
 
@@ -24,12 +25,9 @@ if TYPE_CHECKING:
 def load_model(folder: str | Path) -> Finetuned:
     """The model that `finetune` wrote; ModelError where the folder is broken or of another task version."""
     home = nets.store.find(folder)
-    from .dense import load_dense
-    from .spans import load_spans
-
-    parts = load_dense(folder) or load_spans(folder)
-    if parts is not None:
-        return parts
+    elsewhere = served.load(folder)
+    if elsewhere is not None:
+        return elsewhere
     if not (home / LABELS).is_file():
         raise ModelError(
             f"{str(folder)!r} holds an encoder without a task.", "Finetune it first: selftaught finetune RUN DATA."
@@ -70,20 +68,15 @@ def predict(
 
     Classes: label is the class's name, confidence its probability after temperature scaling; `probabilities` adds a column
     "p:CLASS" for each.  Where a row may have several labels, label and confidence are lists, the surest first.  Numbers: label is float64 and confidence null.
-    Objects and masks: see `dense.predict_dense`; tags and answers: `span_predict.predict_spans`.  Rows that cannot be read have no line: they are said, and counted in the table's metadata ("rejected");
+    Tasks that are no label of a whole row: see served.py (`dense.predict_dense`, `sequences.predict_sequences`).  Rows that cannot be read have no line: they are said, and counted in the table's metadata ("rejected");
     `max_bad` bounds their share.  Raises ModelError or DataError.
     """
     import pyarrow as pa
 
     found = model if isinstance(model, Finetuned) else load_model(model)
-    if found.task.wants in ("boxes", "mask"):
-        from .dense import predict_dense
-
-        return predict_dense(found, data, device=device, column=column, max_bad=max_bad, listener=listener)
-    if found.task.wants in ("tags", "answers"):
-        from .span_predict import predict_spans
-
-        return predict_spans(found, data, device=device, column=column, max_bad=max_bad, listener=listener)
+    own = served.SERVICES.get(found.task.wants)
+    if own is not None:
+        return own.predict(found, data, device=device, column=column, max_bad=max_bad, listener=listener)
     listener, where = listener or Listener(), device_of(device)
     rows = open_dataset(data, found.modality, listener, column=column, max_bad=max_bad)
     out = outputs(found.model.to(where), rows, np.arange(len(rows)), device=where, batch=batch)

@@ -44,12 +44,12 @@ class Exported:
 
 
 def open_encoder(folder: str | Path) -> tuple[Kept, object | None]:
-    """The encoder of a run or encoder folder with its language model's head, if any, and its modality where it is saved beside."""
+    """What a run or encoder folder holds, and its modality where it is saved beside."""
     from .. import modalities
     from ..nets import store
 
     home = store.find(folder)
-    kept = store.load(home, parts=store.parts_of(home, "language-head"))
+    kept = store.load(home)
     return kept, modalities.load(home) if (home / "preprocessor.json").is_file() else None
 
 
@@ -151,6 +151,13 @@ def _usage(encoder: Encoder, to: str, measured: dict) -> str:
     way = measured["representation"]
     start = int(way.rpartition(" ")[2]) if way.startswith("mean after") else 0
     mean = f"features = output.last_hidden_state[:, {start}:].mean(1)  # of a map: .mean((2, 3))"
+    if way == "logits":
+        return "\n".join([
+            "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer",
+            'model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(".").eval(), AutoTokenizer.from_pretrained(".")',
+            'batch = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)',
+            "written = tokenizer.batch_decode(model.generate(**batch, num_beams=4), skip_special_tokens=True)",
+        ])  # fmt: skip
     if encoder.modality == "text":
         return "\n".join([
             "from transformers import AutoModel, AutoTokenizer", 'model = AutoModel.from_pretrained(".").eval()',

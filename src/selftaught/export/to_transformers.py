@@ -16,8 +16,9 @@ from ..nets.borrowed_text import BorrowedText
 from ..nets.heads import LanguageHead
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
+from ..nets.text_decoder import TextDecoder
 from ..nets.vit import ViT
-from . import architectures
+from . import architectures, seq2seq
 from .sample import channels_of, image_side, sample
 
 TOLERANCE = 1e-4
@@ -28,8 +29,9 @@ def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None, 
     """Writes config.json, model.safetensors and the image processor or tokenizer; returns what was measured.
 
     ViT becomes ViTModel (IJepaModel without a class token), ResNet with the large stem ResNetModel, the text transformer GPT2Model
-    (causal) or XLMRobertaXLModel, a borrowed network what it was.  The result is {"architecture", "representation": how to get it
-    from the model's output, "difference": largest absolute difference after AutoModel.from_pretrained(folder)}.
+    (causal) or XLMRobertaXLModel, with a text decoder among the parts BlenderbotForConditionalGeneration, a borrowed network what it was.
+    The result is {"architecture", "representation": how to get it from the model's output ("logits": it writes texts), "difference":
+    largest absolute difference after AutoModel.from_pretrained(folder)}.
 
     head "auto": with the language model's head where there is one and the architecture has it (GPT2LMHeadModel, XLMRobertaXLForMaskedLM; tied
     weights are written once): the result then has "model", the class that loads it, and "logits", their largest difference; else "head" says why it
@@ -39,17 +41,22 @@ def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None, 
     the folder gives other numbers.
     """
     encoder, top, left = _headed(kept, head)
+    kept = kept if isinstance(kept, Kept) else Kept(kept)
+    decoder = seq2seq.decoder_of(kept)
     folder, was = Path(folder), encoder.training
     folder.mkdir(parents=True, exist_ok=True)
     encoder.eval()
     try:
         with quiet():
-            made, representation = _convert(encoder, top)
+            made, representation = _convert(encoder, top) if decoder is None else _writer(encoder, decoder)
             made.eval().save_pretrained(folder)
-            _sides(encoder, folder, modality)
+            _sides(encoder, folder, modality, sentinels=0 if decoder is None else decoder.outputs - decoder.vocabulary)
             measured: dict[str, Any] = {"architecture": type(made).__name__, "representation": representation}
-            measured["difference"] = _verify(encoder, folder, representation, modality)
-            if top is not None:
+            if decoder is None:
+                measured["difference"] = _verify(encoder, folder, representation, modality)
+            else:
+                measured["difference"] = seq2seq.verify(kept, folder, modality)
+            if top is not None and decoder is None:
                 measured |= _verify_logits(encoder, top, folder, modality)
     finally:
         encoder.train(was)
@@ -102,6 +109,15 @@ def _convert(encoder: Encoder, head: LanguageHead | None) -> tuple[Any, str]:
     raise RequestError(
         f"transformers has no architecture for the encoder {encoder.kind!r}.", "Export it with --to onnx."
     )
+
+
+def _writer(encoder: Encoder, decoder: TextDecoder) -> tuple[Any, str]:
+    """An encoder with its decoder, whose representation is what it writes."""
+    if not isinstance(encoder, TextTransformer):
+        raise RequestError(
+            f"transformers has no architecture for {encoder.kind!r} with a text decoder.", "Export the encoder alone."
+        )
+    return seq2seq.seq2seq(encoder, decoder.eval()), "logits"
 
 
 def _token_choice(encoder: Borrowed) -> str:
@@ -186,12 +202,14 @@ def _normalised(encoder: Encoder, view: View) -> Tensor:
     return (view["pixels"] - mean) / std
 
 
-def _sides(encoder: Encoder, folder: Path, modality) -> None:
+def _sides(encoder: Encoder, folder: Path, modality, sentinels: int = 0) -> None:
     if encoder.modality == "image":
         processor = image_processor(encoder, modality)
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", "utf-8")
     elif modality is not None:
-        (folder / "tokenizer.json").write_text(modality.tokenizer, "utf-8")
+        (folder / "tokenizer.json").write_text(
+            seq2seq.with_sentinels(modality.tokenizer, modality.vocabulary, sentinels), "utf-8"
+        )
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(modality), indent=2) + "\n", "utf-8")
 
 

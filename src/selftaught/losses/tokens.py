@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,11 +15,13 @@ from .vocabulary import summed_cross_entropy
 
 
 @full_precision
-def per_token(predictions: Tensor, wanted: Tensor, classes: bool) -> Tensor:
-    """(M,) the loss of each of M predictions: cross-entropy of (M, classes) with int64, or mean squared error with (M, P)."""
+def per_token(predictions: Tensor, wanted: Tensor, classes: bool, smoothing: float = 0.0) -> Tensor:
+    """(M,) the loss of each of M predictions: cross-entropy of (M, classes) with int64, or mean squared error with (M, P).
+
+    smoothing: share of the truth that is spread over all classes alike (Szegedy et al. 2016, section 7)."""
     if not classes:
         return (predictions - wanted.to(predictions.dtype)).square().mean(-1)
-    return F.cross_entropy(predictions, wanted, reduction="none")
+    return F.cross_entropy(predictions, wanted, reduction="none", label_smoothing=smoothing)
 
 
 @full_precision
@@ -26,7 +30,9 @@ def binary_nats(score: Tensor, truth: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(score, truth.to(score.dtype), reduction="none")
 
 
-def token_loss(predictions: Tensor, target: Target, chosen: Tensor, total: Tensor | None = None) -> Tensor:
+def token_loss(
+    predictions: Tensor, target: Target, chosen: Tensor, total: Tensor | None = None, *, smoothing: float = 0.0
+) -> Tensor:
     """The mean loss of `predictions` (M, target.outputs), made for the M True places of `chosen` (B, N), in its order.
 
     Only chosen places are ever predicted: a vocabulary's logits for all of them cost most of a small model's time.
@@ -35,22 +41,30 @@ def token_loss(predictions: Tensor, target: Target, chosen: Tensor, total: Tenso
     wanted = target.values[chosen]
     if len(wanted) != len(predictions):
         raise ValueError(f"{len(predictions)} predictions for {len(wanted)} chosen tokens")
-    return mean(per_token(predictions, wanted, target.kind == "class"), total)
+    return mean(per_token(predictions, wanted, target.kind == "class", smoothing), total)
 
 
 def head_loss(
     hidden: Tensor,
-    head: torch.nn.Module,
+    head: Callable[[Tensor], Tensor],
     target: Target,
     chosen: Tensor,
     total: Tensor | None = None,
+    *,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """token_loss of head(hidden) for `hidden` (M, D), without ever holding all logits of a vocabulary (see losses.vocabulary)."""
-    if target.kind != "class" or not isinstance(head, torch.nn.Linear):
-        return token_loss(head(hidden), target, chosen, total)
+    """token_loss of head(hidden) for `hidden` (M, D), without ever holding all logits of a vocabulary (see losses.vocabulary).
+
+    A head that is a linear layer, with a step `before` it or without, is taken apart; of any other all logits are made.
+    """
+    before = getattr(head, "before", None)
+    known = before is not None or type(head).forward is torch.nn.Linear.forward
+    if target.kind != "class" or not (isinstance(head, torch.nn.Linear) and known):
+        return token_loss(head(hidden), target, chosen, total, smoothing=smoothing)
     wanted = target.values[chosen]
     if len(wanted) != len(hidden):
         raise ValueError(f"{len(hidden)} predictions for {len(wanted)} chosen tokens")
     if total is None:
         total = dist.total(torch.tensor(len(wanted), device=hidden.device))
-    return mean(summed_cross_entropy(hidden, head.weight, head.bias, wanted)[None], total)
+    read = hidden if before is None else before(hidden)
+    return mean(summed_cross_entropy(read, head.weight, head.bias, wanted, smoothing)[None], total)

@@ -21,8 +21,8 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, rows: int, learns: bool
-    ) -> Tensor:
+        ctx, hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, rows: int, smoothing: float, learns: bool
+    ) -> Tensor:  # fmt: skip
         full = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         total = torch.zeros((), dtype=full, device=hidden.device)
         back = torch.empty_like(hidden) if learns else None
@@ -32,18 +32,20 @@ class _Summed(torch.autograd.Function):
             part, goal = hidden[start : start + rows], wanted[start : start + rows, None]
             logits = F.linear(part, weight, bias).to(full)
             logits -= logits.amax(1, keepdim=True)
-            total -= logits.gather(1, goal).sum()
+            total -= (1 - smoothing) * logits.gather(1, goal).sum()
+            if smoothing:
+                total -= smoothing * logits.mean(1).sum()
             sums = logits.exp_().sum(1, keepdim=True)
             total += sums.log().sum()
             if back is None or to_weight is None:
                 continue
             logits /= sums
-            logits.scatter_add_(1, goal, logits.new_full(goal.shape, -1.0))
+            logits.scatter_add_(1, goal, logits.new_full(goal.shape, smoothing - 1.0))
+            if smoothing:
+                logits -= smoothing / logits.shape[1]
             gradient = logits.to(weight.dtype)
             back[start : start + rows] = (gradient @ weight).to(back.dtype)
-            to_weight.addmm_(
-                gradient.T, part.to(weight.dtype)
-            ) if to_weight.dtype == gradient.dtype else to_weight.add_(gradient.T @ part)
+            to_weight.addmm_(gradient.T, part)
             if to_bias is not None:
                 to_bias += gradient.sum(0)
         ctx.save_for_backward(back, to_weight, to_bias)
@@ -53,13 +55,15 @@ class _Summed(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
         back, to_weight, to_bias = ctx.saved_tensors
         scaled = [None if t is None else t.mul_(gradient.to(t.dtype)) for t in (back, to_weight, to_bias)]
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)
 
 
-def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor) -> Tensor:
+def summed_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """The sum over M rows of the cross-entropy of hidden (M, D) W' + b, W (V, D), against the classes `wanted` (M,) int64: a scalar.
 
-    fp32 inside (float64 stays); under autocast the products are taken in its dtype.  Memory: the gradients of `hidden` and W, and some
+    smoothing: share of the truth that is spread over all classes alike (Szegedy et al. 2016, section 7).  fp32 inside (float64 stays); under autocast the products are taken in its dtype.  Memory: the gradients of `hidden` and W, and some
     logits.  It can be differentiated once.
     """
     limit = CHUNK if hidden.device.type == "cpu" else CHUNK_DEVICE
@@ -69,4 +73,4 @@ def summed_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, wa
     if dtype is not None:
         hidden, weight, bias = hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     with torch.autocast(hidden.device.type, enabled=False):
-        return _Summed.apply(hidden, weight, bias, wanted, rows, learns)
+        return _Summed.apply(hidden, weight, bias, wanted, rows, smoothing, learns)

@@ -52,6 +52,7 @@ PARTS = {
     "painter": "selftaught.nets.painter:Painter",
     "reader": "selftaught.nets.spans:Reader",
     "segmenter": "selftaught.nets.dense:Segmenter",
+    "text-decoder": "selftaught.nets.text_decoder:TextDecoder",
     "prototypes": "selftaught.nets.heads:Prototypes",
     "tagger": "selftaught.nets.spans:Tagger",
 }
