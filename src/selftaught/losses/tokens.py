@@ -58,7 +58,7 @@ def head_loss(
     A head that is a linear layer, with a step `before` it or without, is taken apart; of any other all logits are made.
     """
     before = getattr(head, "before", None)
-    known = before is not None or type(head).forward is torch.nn.Linear.forward
+    known = before is not None or type(head).forward is torch.nn.Linear.forward  # type: ignore[attr-defined]
     if target.kind != "class" or not (isinstance(head, torch.nn.Linear) and known):
         return token_loss(head(hidden), target, chosen, total, smoothing=smoothing)
     wanted = target.values[chosen]
