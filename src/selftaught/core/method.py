@@ -149,8 +149,8 @@ class Method(nn.Module):
         return []
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "baseline":
-        what a blind guess would lose, "code_perplexity" and "codes", and what `commits` names}.
+        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "positives": (B, D) detached,
+        the same rows through another view (alignment is logged), "baseline": what a blind guess would lose, "code_perplexity" and "codes", and what `commits` names}.
 
         local sum x processes / global count (losses.mean does it), fp32 inside.
         """
