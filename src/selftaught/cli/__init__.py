@@ -14,7 +14,7 @@ COMMANDS = {
     "predict": "labels and calibrated confidences for new data",
     "embed": "representations of DATA as Parquet, in shards, resumable",
     "search": "the rows of DATA that are nearest to a file, a row or words",
-    "export": "hand an encoder to transformers, ONNX Runtime, torchvision or timm",
+    "export": "hand an encoder to transformers, sentence-transformers, ONNX Runtime, torchvision or timm",
     "report": "one offline HTML page about a run, the verdict first",
     "methods": "the pretext tasks, and which kinds of data each can carry",
     "tasks": "the downstream tasks",

@@ -154,8 +154,8 @@ class Text:
         return View(self.name, parts={"ids": ids, "valid": valid})
 
     def plain(self, facts: Facts | None = None) -> Transform:
-        """The beginning of each text, between marks."""
-        return Excerpt(self.context, head=True)
+        """The beginning of each text, between marks, as an exported tokenizer cuts it."""
+        return Excerpt(self.context, head=True, closed=True)
 
     def mild(self, facts: Facts | None = None) -> Transform:
         """As much as the context holds, from anywhere in longer texts."""
