@@ -24,6 +24,7 @@ OFFERED = {
     "target": "something that a token can be predicted as",
     "patches": "patches of one size",
     "drawn": "rows that can be drawn",
+    "delete": "tokens that can be left out, the rest closing up",
 }
 """What a modality may offer, in words."""
 ABLE = {

@@ -20,7 +20,7 @@ from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestE
 from ..data.bad import Bad
 from ..data.source import Source
 from ..nets import files
-from ..views.text import MARKS, PAD, Excerpt, mask_tokens
+from ..views.text import MARKS, PAD, Excerpt, deleted, mask_tokens
 from . import Guess, _tokenizer
 from ._sentences import sentences
 
@@ -37,7 +37,7 @@ class Text:
     """Byte-level BPE ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "delete"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16
@@ -172,6 +172,11 @@ class Text:
     def corrupt(self, view: View, chosen: Tensor, grid: tuple[int, ...] | None, draw: Draw) -> View:
         """`chosen` (B, L) tokens replaced 80/10/10 by the mask, a random token, themselves; marks stay."""
         return view.with_parts(ids=mask_tokens(view["ids"], chosen, self.vocabulary, draw))
+
+    def delete(self, view: View, share: float, draw: Draw) -> View:
+        """The rows without about `share` of their tokens, closed up, between their marks."""
+        ids, valid = deleted(view["ids"], view["valid"], share, draw)
+        return View(self.name, view.role, {"ids": ids, "valid": valid})
 
     def target(self, view: View, grid: tuple[int, ...] | None) -> Target:
         """The ids themselves, wherever there are any."""

@@ -46,6 +46,7 @@ PARTS = {
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
+    "vector-decoder": "selftaught.nets.vector_decoder:VectorDecoder",
     "segmenter": "selftaught.nets.dense:Segmenter",
     "prototypes": "selftaught.nets.heads:Prototypes",
 }

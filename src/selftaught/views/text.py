@@ -87,6 +87,14 @@ def without(ids: Tensor, inside: Tensor, gone: Tensor, number: Tensor) -> tuple[
     return ids.gather(1, order[:, :width]).masked_fill(~inside, PAD), inside
 
 
+def deleted(ids: Tensor, valid: Tensor, share: float, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Rows between marks without about `share` of their tokens, closed up; marks and one token of each row stay.  -> ids, valid."""
+    ordinary = valid & (ids >= len(MARKS))
+    number = draw.uniform("delete", ids.shape[1])
+    best = number.masked_fill(~ordinary, -1)  # where a row holds marks alone, its first one stays, as all of them do
+    return without(ids, valid, ordinary & (number < share), best)
+
+
 def marked(ids: Tensor, inside: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     """BEGIN before every row and END behind those that `ends` (B,) names; padding behind.  -> ids, valid."""
     count = inside.sum(1)
