@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ..core.errors import RequestError
-from .arguments import Common, parse
+from .arguments import Common, parse, refuse
 from .outcome import emit
 from .screen import listener
 
@@ -91,11 +90,11 @@ def run(argv: list[str]) -> None:
     done: Finetuned
     try:
         if serves(arguments.task):
-            _refuse(arguments, ROWS_ONLY, "tasks of whole rows (classify, multilabel, regress)")
+            refuse(arguments, ROWS_ONLY, "tasks of whole rows (classify, multilabel, regress)")
             own: dict[str, Any] = {name: getattr(arguments, name) for name in DENSE_ONLY}
             done = finetune_dense(arguments.run, arguments.data, task=str(arguments.task), plan=_plan(arguments, dense.PLAN), **own, **shared)  # fmt: skip
         else:
-            _refuse(arguments, DENSE_ONLY, "--task detect or segment")
+            refuse(arguments, DENSE_ONLY, "--task detect or segment")
             own = {name: getattr(arguments, name) for name in (*ROWS_ONLY, "rounds", "confidence", "weight")}
             done = finetune(
                 arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, Plan()), **own, **shared
@@ -112,12 +111,6 @@ def _plan(arguments: Arguments, usual):
     if "epochs" in asked:
         asked["steps"] = 0  # as many as were asked for, however few steps that is
     return replace(usual, **asked)
-
-
-def _refuse(arguments: Arguments, names: tuple[str, ...], served: str) -> None:
-    for name in names:
-        if getattr(arguments, name):
-            raise RequestError(f"--{name} is for {served}.", "Leave it out, or name such a task with --task.")
 
 
 def _words(result: dict) -> str:

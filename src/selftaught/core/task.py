@@ -38,7 +38,7 @@ class Task:
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask"]] = "class"
+    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask", "pair"]] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any

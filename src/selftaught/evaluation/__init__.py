@@ -7,7 +7,9 @@ from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
 from .predict import load_model, predict
 from .search import search
+from .similarity import similarity
 
 __all__ = [
     "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search",
+    "similarity",
 ]  # fmt: skip

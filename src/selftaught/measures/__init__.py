@@ -2,6 +2,7 @@
 
 from .calibration import as_pairs, calibration_error, fit_temperature, probabilities, sigmoid
 from .clustering import agreement, kmeans, matching, spherical_kmeans
+from .correlation import pearson, spearman
 from .geometry import alignment, uniformity
 from .linear import Linear, Scale, fit, fit_draws
 from .neighbours import knn_classify, knn_regress, nearest, view_recall
@@ -13,5 +14,5 @@ from .spectrum import dead_dimensions, effective_rank, mean_cosine, top_eigenval
 __all__ = [
     "Linear", "Scale", "agreement", "alignment", "as_pairs", "average_precision", "calibration_error", "dead_dimensions", "effective_rank", "fit",
     "fit_draws", "fit_sets", "fit_sets_draws", "fit_temperature", "kmeans", "knn_classify", "knn_regress", "label_ranking", "matching", "mean_cosine", "nearest",
-    "probabilities", "retrieve", "sigmoid", "spherical_kmeans", "top_eigenvalue_share", "uniformity", "view_recall",
+    "pearson", "probabilities", "retrieve", "sigmoid", "spearman", "spherical_kmeans", "top_eigenvalue_share", "uniformity", "view_recall",
 ]  # fmt: skip

@@ -276,9 +276,10 @@ def _leakage(evaluation: dict | None) -> str:
         if rows
         else ""
     )
+    near = "(near ones were not searched)" if leak["near"] is None else f"and {leak['near']} near"
     return section(
         "Leakage",
-        f"<p>{leak['exact']} exact and {leak['near']} near duplicates between the pretraining data and the test rows.</p>{table}",
+        f"<p>{leak['exact']} exact {near} duplicates between the pretraining data and the test rows.</p>{table}",
     )
 
 
