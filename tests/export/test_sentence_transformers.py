@@ -24,16 +24,15 @@ TEXTS = [
 ]  # fmt: skip
 
 
-def modality() -> Text:
-    return Text(_tokenizer.train(["the cat sat on the mat", "a dog ate the cat", "mats and cats, dogs!"] * 3, 300), 16)
+def modality(kind: str = "bpe") -> Text:
+    texts = ["the cat sat on the mat", "a dog ate the cat", "mats and cats, dogs!"] * 6
+    return Text(_tokenizer.train(texts, 300, kind), 16)
 
 
-def encoder(causal: bool):
-    return lived(
-        nets.build(
-            "text-transformer", vocabulary=modality().vocabulary, context=16, width=16, depth=2, heads=2, causal=causal
-        )
-    )
+def encoder(causal: bool = False, kind: str = "bpe"):
+    own = modality(kind)
+    sizes = {"vocabulary": own.vocabulary, "specials": own.specials, "context": 16, "width": 16, "depth": 2, "heads": 2}
+    return lived(nets.build("text-transformer", causal=causal, **sizes))
 
 
 def by_hand(folder, texts) -> np.ndarray:
@@ -55,9 +54,14 @@ def by_hand(folder, texts) -> np.ndarray:
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_folder_gives_what_embed_gives_short_long_and_odd(causal, tmp_path):
-    net, kind = encoder(causal), modality()
+WAYS = pytest.mark.parametrize(
+    ("causal", "tokens"), [(False, "bpe"), (True, "bpe"), (False, "wordpiece"), (False, "unigram")]
+)
+
+
+@WAYS
+def test_the_folder_gives_what_embed_gives_short_long_and_odd(causal, tokens, tmp_path):
+    net, kind = encoder(causal, tokens), modality(tokens)
     measured = to_sentence_transformers(net, tmp_path, modality=kind)
     assert measured["difference"] < 1e-5
     ours = embed(net, Dataset.from_arrays(TEXTS, kind))
@@ -96,11 +100,11 @@ def test_pictures_and_encoders_without_a_tokenizer_are_refused(tmp_path):
 @pytest.mark.skipif(
     not importlib.util.find_spec("sentence_transformers"), reason="sentence-transformers is not installed"
 )
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_library_itself_gives_the_same_numbers(causal, tmp_path):
+@WAYS
+def test_the_library_itself_gives_the_same_numbers(causal, tokens, tmp_path):
     from sentence_transformers import SentenceTransformer
 
-    net, kind = encoder(causal), modality()
+    net, kind = encoder(causal, tokens), modality(tokens)
     to_sentence_transformers(net, tmp_path, modality=kind)
     theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS, batch_size=2)
     np.testing.assert_allclose(theirs, embed(net, Dataset.from_arrays(TEXTS, kind)), atol=2e-6)

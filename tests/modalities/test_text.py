@@ -208,7 +208,7 @@ def test_targets_are_the_clean_ids_and_corruption_spares_marks(text):
     target = text.target(view, (view["ids"].shape[1],))
     assert (target.kind, target.outputs) == ("class", text.vocabulary)
     assert torch.equal(target.values, view["ids"])
-    assert torch.equal(target.valid, view["valid"])
+    assert torch.equal(target.valid, view["valid"] & (view["ids"] != BEGIN))
     hidden = text.corrupt(view, torch.ones_like(view["valid"]), None, Draw(torch.arange(20)))
     marks = view["ids"] < len(MARKS)
     assert torch.equal(hidden["ids"][marks], view["ids"][marks])

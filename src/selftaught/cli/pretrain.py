@@ -50,6 +50,8 @@ class Arguments(Common):
     """The column that says which rows belong together."""
     size: int | None = None
     """Side of stored images; context length of text."""
+    tokenizer: str | None = None
+    """Of text: bpe, wordpiece, unigram, bytes or words (bpe:8000 with a number of ids), or the folder of a model whose tokenizer is taken."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
     holdout: float = 0.0

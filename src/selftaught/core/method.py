@@ -105,6 +105,8 @@ class Kept:
 class Method(nn.Module):
     """A pretext task trained by gradient.  Fields are plain data: their docstrings are the command line's help.
 
+    An option `packing` ("isolated", "bos_bestfit" or "none") says how rows are laid into sequences of one length where the modality can.
+
     The loop calls `method(batch)`; `forward` is `loss` (calling `.module.loss` past DDP would leave gradients
     unsynchronised).  `loss` changes no state but normalisation statistics; state moves in `after_step`.
     """
@@ -123,6 +125,8 @@ class Method(nn.Module):
     micro-batches."""
     folders: ClassVar[frozenset[str]] = frozenset()
     """Options that may name a folder: a run writes them down as absolute paths, so that it resumes from anywhere."""
+    tokenizer: ClassVar[str | None] = None
+    """The kind of tokenizer that it wants of a text modality ("words"); None: the modality's own choice."""
     encoder: Encoder
 
     def __init_subclass__(cls, **kwargs):
@@ -216,6 +220,8 @@ class ClosedForm:
     needs: ClassVar[frozenset[str]] = frozenset()
     closed_form: ClassVar[bool] = True
     folders: ClassVar[frozenset[str]] = frozenset()
+    tokenizer: ClassVar[str | None] = None
+    """As a Method's."""
     exact: ClassVar[bool] = True
     """Whether a second fit gives the same bits (lock-free word vectors do not)."""
 

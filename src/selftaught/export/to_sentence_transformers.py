@@ -53,8 +53,6 @@ def to_sentence_transformers(kept: Kept | Encoder, folder: str | Path, *, modali
 
 def modules(representation: str, dim: int, modality) -> dict[str, bytes]:
     """{file: content} of what stands around the transformers model."""
-    from ..views.text import MARKS
-
     way = {"class": "cls"}.get(representation, "mean")
     chain = [("", "Transformer"), (POOLING, "Pooling")]
     files: dict[str, bytes] = {
@@ -70,11 +68,11 @@ def modules(representation: str, dim: int, modality) -> dict[str, bytes]:
     }  # fmt: skip
     if representation == "mean over content":
         chain.insert(1, (WEIGHTS, "WordWeights"))
-        words = vocabulary(modality)
+        words, marks = modality.pieces, modality.specials
         weights = torch.ones(len(words), 1)
-        weights[: len(MARKS)] = 0
+        weights[:marks] = 0
         files[f"{WEIGHTS}/config.json"] = _json(
-            {"vocab": words, "word_weights": dict.fromkeys(MARKS, 0.0), "unknown_word_weight": 1.0}
+            {"vocab": words, "word_weights": dict.fromkeys(words[:marks], 0.0), "unknown_word_weight": 1.0}
         )
         files[f"{WEIGHTS}/model.safetensors"] = to_bytes({"emb_layer.weight": weights})
     files["modules.json"] = _json(
@@ -84,12 +82,6 @@ def modules(representation: str, dim: int, modality) -> dict[str, bytes]:
         ]
     )
     return files
-
-
-def vocabulary(modality) -> list[str]:
-    """The tokens by id."""
-    by_id = {number: word for word, number in json.loads(modality.tokenizer)["model"]["vocab"].items()}
-    return [by_id[number] for number in range(len(by_id))]
 
 
 @torch.no_grad()

@@ -143,11 +143,12 @@ def image_processor(encoder: Encoder, modality=None) -> dict:
 
 def tokenizer_config(modality) -> dict:
     """tokenizer_config.json beside a tokenizer.json of ours: the marks by their roles, and the longest text."""
-    from ..views.text import BEGIN, END, MARKS, MASK, PAD
+    from ..views.text import BEGIN, END, MASK, PAD
 
+    marks = modality.pieces  # under the names that a tokenizer taken over has for them
     return {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": modality.context, "padding_side": "right",
-        "pad_token": MARKS[PAD], "bos_token": MARKS[BEGIN], "eos_token": MARKS[END], "mask_token": MARKS[MASK],
+        "pad_token": marks[PAD], "bos_token": marks[BEGIN], "eos_token": marks[END], "mask_token": marks[MASK],
         "split_special_tokens": True, "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
     }  # fmt: skip

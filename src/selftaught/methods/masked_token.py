@@ -19,16 +19,16 @@ linear layer tied to the embedding.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Target, ViewSpec
+from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Target, ViewSpec
 from ..losses import head_loss
 from ..nets.blind import BlindGuess
 from ..nets.heads import Linear
-from ..views import random_tokens
+from ..views import random_tokens, random_words
 
 
 class MaskedToken(Method):
@@ -42,6 +42,10 @@ class MaskedToken(Method):
 
     ratio: float = 0.15
     """Share of each row's tokens that are hidden and predicted."""
+    whole_words: bool = False
+    """Whether all tokens of a word are hidden together, where the data have words."""
+    packing: Literal["isolated", "bos_bestfit", "none"] = "isolated"
+    """Texts: packed into sequences without padding so that they cannot see one another, so that they can, or one text a row."""
     tied: bool = True
     """Whether the head shares the encoder's embedding, where there is one."""
 
@@ -57,6 +61,8 @@ class MaskedToken(Method):
         return [ViewSpec(facts.modality.mild(facts))]
 
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
+        if self.whole_words and not hasattr(facts.modality, "begins"):
+            raise RequestError(f"--whole-words: {facts.modality.name} has no words.", "Leave it out.")
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         self.head = Linear(tokens.values.shape[-1], target.outputs)
@@ -74,6 +80,8 @@ class MaskedToken(Method):
             tokens = self.encoder.tokenize(view)
         target = self.modality.target(view, tokens.grid)
         able = target.valid if tokens.content is None else target.valid & tokens.content[:, tokens.prefix :]
+        if self.whole_words:
+            return target, random_words(batch.draw(), able, self.modality.begins(view), self.ratio), tokens.grid
         return target, random_tokens(batch.draw(), able, self.ratio), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

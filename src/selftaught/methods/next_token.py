@@ -19,7 +19,7 @@ the embedding, which is where most parameters of a small model are.  Packed docu
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ class NextToken(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"target", "tokens", "causal"})
     commits: ClassVar[frozenset[str]] = frozenset({"seen"})
 
+    packing: Literal["bos_bestfit", "isolated", "none"] = "bos_bestfit"
+    """Texts: packed into sequences without padding, one after another in each, or so that they cannot see one another, or one text a row."""
     tied: bool = True
     """Whether the head shares the encoder's embedding, where there is one."""
 

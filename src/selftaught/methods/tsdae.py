@@ -87,14 +87,13 @@ class TSDAE(Method):
         target = self.modality.target(view, None)
         chosen = target.valid.clone()
         chosen[:, 0] = False
-        chosen[:, 1:] &= target.valid[:, :-1]
         return target, chosen
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views
         target, chosen = self._target(batch)
         vector = self.encoder(self.modality.delete(view, self.delete, batch.draw()))
-        read = self.decoder(target.values[:, :-1], vector, target.valid[:, :-1])
+        read = self.decoder(target.values[:, :-1], vector, view["valid"][:, :-1])
         loss = head_loss(read[chosen[:, 1:]], self.decoder.head, target, chosen, batch.total)
         return {"loss": loss, "features": vector.detach(), **self.blind(target.values[chosen])}
 

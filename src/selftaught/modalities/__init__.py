@@ -49,6 +49,7 @@ def open_data(
     label: str | None = None,
     group: str | None = None,
     size: int | None = None,
+    tokenizer: str | None = None,
     memory: int | None = None,
     stream: bool | None = None,
     max_bad: float = 0.01,
@@ -60,7 +61,7 @@ def open_data(
 
     `modality` is a name, or a configured object (of `load`) whose settings are then kept; None takes what the content
     shows.  `column` names the payloads, `label` and `group` columns that must exist; `size` is the modality's (side of
-    pictures, tokens of a text, length of a series).  The rest goes to `data.Dataset.open`.  Raises RequestError for names
+    pictures, tokens of a text, length of a series), `tokenizer` that of texts.  The rest goes to `data.Dataset.open`.  Raises RequestError for names
     that do not exist, DataError for data that cannot be used.
     """
     if isinstance(spec, data.Dataset):
@@ -74,7 +75,10 @@ def open_data(
             source.need(named)
     kind, chosen, reason = _choose(source, modality, column, say)
     if modality is None or isinstance(modality, str):
-        fitted = kind.fit(source, chosen, size=size, memory=memory)
+        more = {} if tokenizer is None else {"tokenizer": tokenizer}
+        if more and not hasattr(kind, "packed"):
+            raise RequestError(f"--tokenizer {tokenizer}: {kind.name} has no tokenizer.", "Leave it out.")
+        fitted = kind.fit(source, chosen, size=size, memory=memory, **more)
     else:
         fitted = modality
     dataset = data.Dataset.open(

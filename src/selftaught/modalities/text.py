@@ -1,4 +1,4 @@
-"""Text: rows of token ids, from a tokenizer that is trained on the corpus itself."""
+"""Text: rows of token ids, from a tokenizer that is trained on the corpus itself or comes from a model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from ..core import DataError, Draw, Encoder, Facts, ModelError, Ragged, RequestE
 from ..data.bad import Bad
 from ..data.source import Source
 from ..nets import files
-from ..views.text import MARKS, PAD, Excerpt, deleted, mask_tokens
-from . import Guess, _tokenizer
+from ..views.text import BEGIN, MARKS, PAD, Excerpt, deleted, mask_tokens
+from . import Guess, _packs, _tokenizer, _words
 from ._sentences import sentences
 
 SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 1 << 22
 """What the tokenizer is trained on at most: rows, evenly spread, and bytes of UTF-8."""
+WORD_BYTES = 1 << 28
+"""What whole words are counted in at most: their vocabulary is the corpus's, not a sample's."""
 CONTEXTS = (16, 128)
 """The shortest and longest context that is chosen without being asked for."""
 BAG = 4096
@@ -34,7 +36,7 @@ BAG = 4096
 
 @dataclass(frozen=True)
 class Text:
-    """Byte-level BPE ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
+    """Token ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
     offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "delete"})
@@ -55,13 +57,34 @@ class Text:
         return type(self), (self.tokenizer, self.context)
 
     @cached_property
-    def bpe(self) -> Tokenizer:
+    def _loaded(self) -> tuple[Tokenizer, int]:
         return _tokenizer.load(self.tokenizer)
+
+    @property
+    def bpe(self) -> Tokenizer:
+        """The tokenizer itself, whatever its kind."""
+        return self._loaded[0]
+
+    @property
+    def specials(self) -> int:
+        """Number of leading ids that stand for no text: the four marks, "unknown", a model's sentinels."""
+        return self._loaded[1]
 
     @cached_property
     def vocabulary(self) -> int:
         """Number of ids, marks included."""
         return self.bpe.get_vocab_size()
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The tokens by their ids, as the tokenizer spells them ("Ġthe", "##ing", "▁a", "word")."""
+        held = self.bpe.get_vocab()
+        return sorted(held, key=held.__getitem__)
+
+    @cached_property
+    def starts(self) -> _words.Starts:
+        """Which tokens begin a word."""
+        return _words.Starts.of(self.pieces, self.specials, _tokenizer.style(self.tokenizer))
 
     @property
     def dtype(self) -> str:
@@ -80,26 +103,26 @@ class Text:
         return Guess(column, 0.8, f"column {column!r} holds texts of {lengths[column]:.0f} characters{more}")
 
     @classmethod
-    def fit(cls, source: Source, column: str, *, size: int | None = None, memory: int | None = None) -> Self:
+    def fit(
+        cls, source: Source, column: str, *, size: int | None = None, memory: int | None = None, tokenizer: str | None = None
+    ) -> Self:  # fmt: skip
         """Trains the tokenizer on a sample; `size` is the context in tokens, else it covers 95 % of the sample (all, where none is over
-        twice as long), up to 128.
+        twice as long; 128 where rows are lines of documents), up to 128.
 
-        `memory` bytes bound the sample.  DataError where the column holds no text."""
-        budget = min(SAMPLE_BYTES, memory // 8) if memory else SAMPLE_BYTES
-        head = [len(t.encode()) for t in _texts(source, column, np.arange(min(64, source.rows)))]
-        count = min(source.rows, SAMPLE_ROWS, max(256, int(budget / np.mean(head or [1]))))
-        texts, held = [], 0
-        for text in _texts(source, column, np.unique(np.linspace(0, source.rows - 1, count).astype(np.int64))):
-            texts.append(text[:budget])
-            held += len(text.encode())
-            if held > 2 * budget:
-                break
-        if not texts:
-            raise DataError(f"The column {column!r} holds no text that can be read.", "Name another with --column.")
+        `tokenizer`: a kind of `_tokenizer.KINDS`, "bpe:8000" with a number of ids, or the folder of a model, whose tokenizer is taken;
+        byte-level BPE without.  `memory` bytes bound the sample.  DataError where the column holds no text."""
         if size is not None and size < 4:
             raise RequestError(f"--size {size} is no context for text.", "Give at least 4 tokens; 128 is usual.")
-        fitted = cls(_tokenizer.train(texts, vocabulary_for(held / len(texts) * source.rows)), size or CONTEXTS[1])
-        if size is None:
+        kind, ids = _tokenizer.parse(tokenizer or "bpe")
+        most = WORD_BYTES if kind == "words" else SAMPLE_BYTES
+        texts, held = _sample(source, column, min(most, memory // 8) if memory else most, kind == "words")
+        if kind in _tokenizer.KINDS:
+            guessed = vocabulary_for(held / len(texts) * source.rows)
+            spelled = _tokenizer.train(texts, ids or (WORDS if kind == "words" else guessed), kind)
+        else:
+            spelled = _tokenizer.adopt(kind)
+        fitted = cls(spelled, size or CONTEXTS[1])
+        if size is None and "document" not in source.columns:
             lengths = [len(e) for e in fitted.bpe.encode_batch_fast(texts[:2000], add_special_tokens=False)]
             usual, most = np.quantile(lengths, 0.95), max(lengths)
             wanted = int(most if most <= 2 * usual else usual) + 2
@@ -108,7 +131,7 @@ class Text:
 
     def describe(self) -> str:
         """One line in words."""
-        return f"byte-level BPE of {self.vocabulary} ids; {self.context} tokens at a time"
+        return f"{_tokenizer.describe(self.tokenizer)} of {self.vocabulary} ids; {self.context} tokens at a time"
 
     def decode(self, payload: bytes | str) -> np.ndarray:
         """(L,) ids of one text.  Bad where it is empty, or no UTF-8."""
@@ -127,11 +150,24 @@ class Text:
         return [t if isinstance(t, Bad) else self._ids(next(encoded).ids) for t in texts]
 
     def _ids(self, ids: list[int]) -> np.ndarray:
-        return np.array(ids[: self.longest], self.dtype)
+        """Stored ids: a mark that a vocabulary of whole pieces finds in a text is unknown there, for it means something else."""
+        row = np.array(ids[: self.longest], self.dtype)
+        marks = row < len(MARKS)
+        if not marks.any():
+            return row
+        return np.where(marks, len(MARKS), row).astype(self.dtype) if self.specials > len(MARKS) else row[~marks]
 
     def text_of(self, ids: np.ndarray | Tensor | list[int]) -> str:
         """The text of one row's ids; marks are left out."""
-        return self.bpe.decode([int(i) for i in ids if int(i) >= len(MARKS)])
+        return self.bpe.decode([int(i) for i in ids if int(i) >= self.specials])
+
+    def words(self) -> list[str]:
+        """The tokens by id as they stand in texts, marks included: the words, where the tokenizer has whole words."""
+        return [self.bpe.decode([i]) if i >= self.specials else piece for i, piece in enumerate(self.pieces)]
+
+    def packed(self, dataset, way: str, seed: int):
+        """The rows of `dataset` as sequences of `context` tokens without padding (see _packs.Packed); `way`: isolated, bos_bestfit."""
+        return _packs.Packed.of(dataset, way, seed)
 
     def notes(self, lengths: np.ndarray) -> list[str]:
         """Sentences to be said of stored rows of these `lengths` (N,)."""
@@ -153,6 +189,10 @@ class Text:
             valid = torch.ones_like(ids, dtype=torch.bool)
         return View(self.name, parts={"ids": ids, "valid": valid})
 
+    def begins(self, view: View) -> Tensor:
+        """(B, L) bool: where a word begins; marks and padding are words of their own."""
+        return self.starts(view["ids"])
+
     def plain(self, facts: Facts | None = None) -> Transform:
         """The beginning of each text, between marks, as an exported tokenizer cuts it."""
         return Excerpt(self.context, head=True, closed=True)
@@ -171,16 +211,18 @@ class Text:
 
     def corrupt(self, view: View, chosen: Tensor, grid: tuple[int, ...] | None, draw: Draw) -> View:
         """`chosen` (B, L) tokens replaced 80/10/10 by the mask, a random token, themselves; marks stay."""
-        return view.with_parts(ids=mask_tokens(view["ids"], chosen, self.vocabulary, draw))
+        return view.with_parts(ids=mask_tokens(view["ids"], chosen, self.vocabulary, draw, self.specials))
 
     def delete(self, view: View, share: float, draw: Draw) -> View:
         """The rows without about `share` of their tokens, closed up, between their marks."""
-        ids, valid = deleted(view["ids"], view["valid"], share, draw)
+        ids, valid = deleted(view["ids"], view["valid"], share, draw, self.specials)
         return View(self.name, view.role, {"ids": ids, "valid": valid})
 
     def target(self, view: View, grid: tuple[int, ...] | None) -> Target:
-        """The ids themselves, wherever there are any."""
-        return Target("class", view["ids"], view["valid"], classes=self.vocabulary)
+        """The ids themselves, wherever there are any; what is unknown cannot be predicted, and that a text begins need not be."""
+        ids = view["ids"]
+        able = view["valid"] & ((ids < len(MARKS)) | (ids >= self.specials)) & (ids != BEGIN)
+        return Target("class", ids, able, classes=self.vocabulary)
 
     def encoder(self, facts: Facts, needs: frozenset[str], name: str | None = None, **options) -> Encoder:
         """A text transformer: for less than ten minutes on a CPU, for longer, or for a GPU; or the encoder `name`."""
@@ -195,7 +237,7 @@ class Text:
                 width, depth, heads = (384, 6, 6) if facts.device != "cpu" else (width, depth, heads)
                 sizes = {"width": width, "depth": depth, "heads": heads}
             if kind == "text-transformer":
-                sizes |= {"vocabulary": self.vocabulary, "context": self.context, "specials": len(MARKS)}
+                sizes |= {"vocabulary": self.vocabulary, "context": self.context, "specials": self.specials}
             built = nets.build(kind, **{**sizes, **given, **options})
         if built.modality != self.name:
             raise RequestError(
@@ -206,7 +248,7 @@ class Text:
 
     def raw(self, view: View) -> Tensor:
         """(B, D) float32: log(1 + count) of each token, L2-normalised; D is the vocabulary, hashed to 4096 where it is larger."""
-        ids, counted = view["ids"], view["valid"] & (view["ids"] >= len(MARKS))
+        ids, counted = view["ids"], view["valid"] & (view["ids"] >= self.specials)
         if self.vocabulary > BAG:
             ids = random.bits(random.key("bag of tokens"), ids) % BAG
         bag = torch.zeros(len(ids), min(BAG, self.vocabulary), device=ids.device)
@@ -228,7 +270,7 @@ class Text:
         """What `save` wrote; ModelError where the files are missing, broken or of two minds."""
         held = files.read_json(Path(folder), "preprocessor.json")
         try:
-            text = files.read_bytes(Path(folder), "tokenizer.json").decode("utf-8")
+            text = files.read_bytes(Path(folder), "tokenizer.json", limit=_tokenizer.FILE_BYTES).decode("utf-8")
         except UnicodeDecodeError as error:
             raise ModelError(
                 f"tokenizer.json in {str(folder)!r} is no UTF-8: {error.reason}.", "Save it again."
@@ -248,6 +290,26 @@ class Text:
     def toy(cls, rows: int, seed: int) -> tuple[list[str], dict[str, np.ndarray]]:
         """Texts of a small grammar; factors topic, tense, sentiment, number (int64)."""
         return sentences(rows, seed)
+
+
+WORDS = 1 << 18
+"""Whole words that are told apart at most."""
+
+
+def _sample(source: Source, column: str, budget: int, whole: bool) -> tuple[list[str], int]:
+    """(texts of rows that lie evenly spread, their bytes of UTF-8): about `budget` bytes, all rows as far as they go where `whole`."""
+    head = [len(t.encode()) for t in _texts(source, column, np.arange(min(64, source.rows)))]
+    count = min(source.rows, SAMPLE_ROWS, max(256, int(budget / np.mean(head or [1]))))
+    count = source.rows if whole else count
+    texts, held = [], 0
+    for text in _texts(source, column, np.unique(np.linspace(0, source.rows - 1, count).astype(np.int64))):
+        texts.append(text[:budget])
+        held += len(text.encode())
+        if held > 2 * budget:
+            break
+    if not texts:
+        raise DataError(f"The column {column!r} holds no text that can be read.", "Name another with --column.")
+    return texts, held
 
 
 def vocabulary_for(size: float) -> int:

@@ -33,7 +33,7 @@ def train_method(job: Job) -> dict[str, Any]:
     encoder = make_encoder(job, method.needs & ENCODER_NEEDS)
     recipe = make_recipe(job, method)
     job.facts = dataclasses.replace(
-        job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.data.fetch(torch.arange(min(8, len(job.data)))),
+        job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.feed.fetch(torch.arange(min(8, len(job.feed)))),
         multiple=multiple_of(job, encoder),
     )  # fmt: skip
     method.setup(encoder, job.facts)
@@ -49,7 +49,7 @@ def train_method(job: Job) -> dict[str, Any]:
         optimizers.make(method, recipe),
         horizon=0,
         seed=job.settings.seed,
-        fingerprint=job.data.fingerprint,
+        fingerprint=job.feed.fingerprint,
     )
     found = checkpoint.newest(job.run.checkpoints, job.listener.say) if job.resume else None
     if found:
@@ -98,7 +98,7 @@ def loader(job: Job, recipe: Recipe, specs, start_step: int) -> Loader:
     """Batches of this rank, with the partner rows that the views ask for."""
     rows = tuple(dict.fromkeys(spec.rows for spec in specs))
     return Loader(
-        job.data, batch=recipe.batch, seed=job.settings.seed, rank=dist.rank(), world=dist.world(),
+        job.feed, batch=recipe.batch, seed=job.settings.seed, rank=dist.rank(), world=dist.world(),
         threads=job.settings.threads, start_step=start_step, rows=rows,
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ def horizon(job: Job, method: Method, recipe: Recipe, specs, accelerator, began:
     """The number of steps; minutes are calibrated on a copy, and what has passed since `began` counts towards them."""
     duration = recipe.duration
     if duration.unit != "minutes":
-        return duration.steps(len(job.data), recipe.batch)
+        return duration.steps(len(job.feed), recipe.batch)
     budget = 60 * duration.value
     with loader(job, recipe, specs, 0) as batches:
         stream = iter(batches)
@@ -122,8 +122,8 @@ def horizon(job: Job, method: Method, recipe: Recipe, specs, accelerator, began:
         )
         seconds += seconds_per_step(job, method, recipe.batch, autocast)
     left = max(0.0, budget - (time.perf_counter() - began))
-    steps = dist.broadcast_object(Duration(left / 60, "minutes").steps(len(job.data), recipe.batch, seconds))
-    epochs = steps * recipe.batch / len(job.data)
+    steps = dist.broadcast_object(Duration(left / 60, "minutes").steps(len(job.feed), recipe.batch, seconds))
+    epochs = steps * recipe.batch / len(job.feed)
     job.listener.say(
         f"{duration}: {steps} steps of {recipe.batch} rows ({epochs:.1f} epochs), at {1000 * seconds:.0f} ms a step here."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,6 +37,16 @@ class Job:
     resume: bool
     held: Any = None
     """The rows that `holdout` keeps from training, as a dataset; None where there are none."""
+
+    @cached_property
+    def feed(self) -> Any:
+        """What batches are drawn from: the rows, or the packed sequences that the method asks for where the modality can pack."""
+        way = getattr(self.method, "packing", "none")
+        if way == "none" or not hasattr(self.data.modality, "packed"):
+            return self.data
+        packed = self.data.modality.packed(self.data, way, self.settings.seed)
+        self.tell(packed.describe() + ".")
+        return packed
 
     def tell(self, text: str) -> None:
         """Says `text` and writes it to the run's log."""
@@ -129,9 +140,9 @@ def make_recipe(job: Job, method: Method) -> Recipe:
         recipe = starts.gentle(job, recipe)
     recipe = overridden(recipe, job.settings.recipe)
     world = dist.world()
-    if recipe.batch > len(job.data):
-        job.listener.say(f"batch: {recipe.batch} -> {len(job.data)}, all the rows there are.")
-        recipe = replace(recipe, batch=len(job.data))
+    if recipe.batch > len(job.feed):
+        job.listener.say(f"batch: {recipe.batch} -> {len(job.feed)}, all the rows there are.")
+        recipe = replace(recipe, batch=len(job.feed))
     if recipe.batch % (world * recipe.accumulate):
         smaller = recipe.batch // (world * recipe.accumulate) * world * recipe.accumulate
         if smaller == 0:

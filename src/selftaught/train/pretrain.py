@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .. import modalities
+from .. import methods, modalities
 from ..core import ClosedForm, Encoder, Facts, dist
 from ..core.errors import DataError, RequestError, SelftaughtError
 from ..core.listener import Listener
@@ -155,7 +155,7 @@ def open_dataset(data, settings: Settings, listener: Listener, folder: Path | No
     start = modality_of_start(settings, listener, folder)
     dataset = modalities.open_data(
         data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size,
-        max_bad=settings.max_bad, say=listener.say,
+        tokenizer=None if start else settings.tokenizer or wanted_tokenizer(settings), max_bad=settings.max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
     if start is not None:
@@ -168,6 +168,11 @@ def open_dataset(data, settings: Settings, listener: Listener, folder: Path | No
     return dataset
 
 
+def wanted_tokenizer(settings: Settings) -> str | None:
+    """The kind of tokenizer that the method asks for, where it is named and asks."""
+    return methods.find(settings.method).tokenizer if settings.method else None
+
+
 def modality_of_start(settings: Settings, listener: Listener, folder: Path | None = None):
     """The modality that was saved beside the encoder that a run starts from: its ids and sizes must mean the same; None without one."""
     folder = folder or starts.folder_of(settings, None, False)
@@ -176,6 +181,11 @@ def modality_of_start(settings: Settings, listener: Listener, folder: Path | Non
     found = modalities.load(store.find(folder))
     if settings.modality not in (None, found.name):
         raise RequestError(f"--encoder {settings.encoder} is for {found.name}, not {settings.modality}.")
+    if settings.tokenizer is not None:
+        raise RequestError(
+            f"--tokenizer is that of the encoder in {settings.encoder}.",
+            "Leave --tokenizer out, or begin with a fresh encoder.",
+        )
     if settings.size is not None:
         raise RequestError(
             f"--size is that of the encoder in {settings.encoder}.", "Leave --size out, or begin with a fresh encoder."

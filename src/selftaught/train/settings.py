@@ -36,6 +36,8 @@ class Settings:
     """The column that says which rows belong together (patient, document, clip)."""
     size: int | None = None
     """Side of stored images, or context length."""
+    tokenizer: str | None = None
+    """Of text: bpe, wordpiece, unigram, bytes, words, "bpe:8000", or the folder of a model; None: what the method or the modality wants."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
     holdout: float = 0.0

@@ -51,6 +51,19 @@ def random_tokens(draw: Draw, valid: Tensor, ratio: float, *, purpose: str = "ma
     return rank < wanted
 
 
+def random_words(draw: Draw, valid: Tensor, begins: Tensor, ratio: float, *, purpose: str = "mask") -> Tensor:
+    """(B, N) bool: as `random_tokens`, in whole words: `begins` (B, N) bool is True where one begins.
+
+    Words are taken in a random order until round(ratio x count) tokens are reached; the last one goes with all its tokens.
+    """
+    word = begins.long().cumsum(1)
+    number = draw.uniform(purpose, valid.shape[1] + 1).gather(1, word).masked_fill(~valid, 2.0)
+    count = valid.sum(1, keepdim=True)
+    wanted = torch.round(ratio * count).long().clamp_min(1)
+    reached = torch.sort(number, dim=1).values.gather(1, (wanted - 1).clamp_max(number.shape[1] - 1))
+    return valid & (number <= reached)
+
+
 def hidden_tokens(draw: Draw, able: Tensor, grid: tuple[int, ...] | None, ratio: float) -> Tensor:
     """(B, N) bool: about `ratio` of the tokens `able` (B, N) bool, in blocks on a grid of two axes, else single ones."""
     if grid is not None and len(grid) == 2:

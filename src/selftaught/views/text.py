@@ -16,6 +16,8 @@ from ..core import Draw, View
 from .spans import places, stretch
 
 PAD, BEGIN, END, MASK = range(4)
+PACKED = "packed"
+"""The role of a raw view of packed documents."""
 MARKS = ("[PAD]", "[BOS]", "[EOS]", "[MASK]")
 """The first ids of every tokenizer of this project, in this order."""
 
@@ -38,7 +40,11 @@ class Excerpt:
     closed: bool = False
 
     def __call__(self, view: View, draw: Draw) -> View:
-        """View of ids and valid (B, L + 2 at most); params "start" and "span" say which tokens of the row it shows."""
+        """View of ids and valid (B, L + 2 at most); params "start" and "span" say which tokens of the row it shows.
+
+        Packed sequences are as long as the context and have their marks: they are taken as they are."""
+        if view.role == PACKED:
+            return view
         lengths = view["valid"].sum(1)
         start, span = stretch(
             lengths, draw, share=self.share, longest=self.context - 2, least=self.least, head=self.head
@@ -87,9 +93,11 @@ def without(ids: Tensor, inside: Tensor, gone: Tensor, number: Tensor) -> tuple[
     return ids.gather(1, order[:, :width]).masked_fill(~inside, PAD), inside
 
 
-def deleted(ids: Tensor, valid: Tensor, share: float, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Rows between marks without about `share` of their tokens, closed up; marks and one token of each row stay.  -> ids, valid."""
-    ordinary = valid & (ids >= len(MARKS))
+def deleted(ids: Tensor, valid: Tensor, share: float, draw: Draw, specials: int = len(MARKS)) -> tuple[Tensor, Tensor]:
+    """Rows between marks without about `share` of their tokens, closed up; the first `specials` ids and one token of each row stay.
+
+    -> ids, valid."""
+    ordinary = valid & (ids >= specials)
     number = draw.uniform("delete", ids.shape[1])
     best = number.masked_fill(~ordinary, -1)  # where a row holds marks alone, its first one stays, as all of them do
     return without(ids, valid, ordinary & (number < share), best)
@@ -107,13 +115,13 @@ def marked(ids: Tensor, inside: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
     return ids[:, :width], valid
 
 
-def mask_tokens(ids: Tensor, chosen: Tensor, vocabulary: int, draw: Draw) -> Tensor:
+def mask_tokens(ids: Tensor, chosen: Tensor, vocabulary: int, draw: Draw, specials: int = len(MARKS)) -> Tensor:
     """(B, L) ids in which 80 % of the `chosen` (B, L) become MASK, 10 % a random ordinary token, and 10 % stay (Devlin et al. 2019).
 
-    Marks are never changed, and never put in but for MASK.
+    The first `specials` ids are never changed, and never put in but for MASK.
     """
-    chosen = chosen & (ids >= len(MARKS))
+    chosen = chosen & (ids >= specials)
     kind = draw.uniform("corrupt", ids.shape[1])
-    random = len(MARKS) + draw.integers("corrupt token", vocabulary - len(MARKS), ids.shape[1])
+    random = specials + draw.integers("corrupt token", vocabulary - specials, ids.shape[1])
     changed = torch.where(kind < 0.8, MASK, torch.where(kind < 0.9, random, ids))
     return torch.where(chosen, changed, ids)
