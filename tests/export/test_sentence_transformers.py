@@ -13,7 +13,7 @@ from selftaught.core import RequestError
 from selftaught.data.dataset import Dataset
 from selftaught.evaluation import embed
 from selftaught.export import export, to_sentence_transformers
-from selftaught.export.to_sentence_transformers import read
+from selftaught.export.to_sentence_transformers import read, spells_a_mark
 from selftaught.modalities import _tokenizer
 from selftaught.modalities.text import Text
 
@@ -64,9 +64,11 @@ def test_the_folder_gives_what_embed_gives_short_long_and_odd(causal, tokens, tm
     net, kind = encoder(causal, tokens), modality(tokens)
     measured = to_sentence_transformers(net, tmp_path, modality=kind)
     assert measured["difference"] < 1e-5
-    ours = embed(net, Dataset.from_arrays(TEXTS, kind))
-    np.testing.assert_allclose(by_hand(tmp_path, TEXTS), ours, atol=2e-6)
-    np.testing.assert_allclose(read(tmp_path, TEXTS), ours, atol=2e-6)
+    texts = [t for t in TEXTS if not spells_a_mark(kind, t)]
+    assert len(texts) == len(TEXTS) - (tokens == "unigram")
+    ours = embed(net, Dataset.from_arrays(texts, kind))
+    np.testing.assert_allclose(by_hand(tmp_path, texts), ours, atol=2e-6)
+    np.testing.assert_allclose(read(tmp_path, texts), ours, atol=2e-6)
 
 
 def test_the_layout_is_the_one_that_every_release_reads(tmp_path):
@@ -106,5 +108,6 @@ def test_the_library_itself_gives_the_same_numbers(causal, tokens, tmp_path):
 
     net, kind = encoder(causal, tokens), modality(tokens)
     to_sentence_transformers(net, tmp_path, modality=kind)
-    theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(TEXTS, batch_size=2)
-    np.testing.assert_allclose(theirs, embed(net, Dataset.from_arrays(TEXTS, kind)), atol=2e-6)
+    texts = [t for t in TEXTS if not spells_a_mark(kind, t)]
+    theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(texts, batch_size=2)
+    np.testing.assert_allclose(theirs, embed(net, Dataset.from_arrays(texts, kind)), atol=2e-6)

@@ -17,6 +17,7 @@ from torch import Tensor
 from .. import __version__
 from ..core import Draw, Encoder, Kept, ModelError, Ragged, RequestError, View
 from ..nets.borrowed import quiet
+from ..views.text import MARKS
 from .to_transformers import TOLERANCE, to_transformers
 
 WEIGHTS, POOLING = "2_WordWeights", "1_Pooling"
@@ -112,17 +113,24 @@ def _verify(encoder: Encoder, folder: Path, modality) -> float:
     """The largest difference on `TEXTS` between the folder and the encoder on clean views; ModelError beyond 1e-4 of the values."""
     was = encoder.training
     encoder.eval()
+    texts = [t for t in TEXTS if not spells_a_mark(modality, t)]
     try:
-        wanted = encoder(clean_view(modality, list(TEXTS))).float()
+        wanted = encoder(clean_view(modality, texts)).float()
     finally:
         encoder.train(was)
-    difference = float((read(folder, list(TEXTS)) - wanted).abs().max())
+    difference = float((read(folder, texts) - wanted).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(wanted.abs().max())):
         raise ModelError(
             f"The folder gives other numbers than the encoder on texts: they differ by {difference:.1e}.",
             "It is not to be used; another release of transformers may read it faithfully.",
         )
     return difference
+
+
+def spells_a_mark(modality, text: str) -> bool:
+    """Whether the tokenizer takes a part of `text` for a mark, as vocabularies of unigram pieces do with "[MASK]": unknown to `embed`, a mask to
+    whoever loads the folder."""
+    return any(number < len(MARKS) for number in modality.bpe.encode(text, add_special_tokens=False).ids)
 
 
 def clean_view(modality, texts: list[str]) -> View:
