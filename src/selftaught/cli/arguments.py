@@ -54,7 +54,9 @@ def refuse(arguments, names: tuple[str, ...], served: str) -> None:
     """RequestError where a flag of `names` was given, which is for other tasks than the one that was named."""
     for name in names:
         if getattr(arguments, name):
-            raise RequestError(f"--{name} is for {served}.", "Leave it out, or name such a task with --task.")
+            raise RequestError(
+                f"--{name.replace('_', '-')} is for {served}.", "Leave it out, or name such a task with --task."
+            )
 
 
 def wanted(argv: list[str], flag: str) -> str | None:

@@ -63,7 +63,8 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.05
     """Share of the horizon over which the rate rises linearly."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "one-cycle", "slanted-triangular"] = "cosine"
+    """After the warm-up; one-cycle (Smith 2018) and slanted-triangular (ULMFiT) say how the warm-up goes too, and one-cycle moves the momentum."""
     final: float = 0.0
     """The last rate as a share of the peak."""
     clip: float = 0.0

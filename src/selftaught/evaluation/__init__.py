@@ -5,11 +5,12 @@ from .compare import compare
 from .embed import embed, embed_layers
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
+from .label_curve import label_curve
 from .predict import load_model, predict
 from .search import search
 from .similarity import similarity
 
 __all__ = [
-    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "load_model", "predict", "search",
+    "Embedded", "Finetuned", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "label_curve", "load_model", "predict", "search",
     "similarity",
 ]  # fmt: skip
