@@ -86,7 +86,7 @@ def prepare(data: Aligned, test: Aligned | None, labels: str | np.ndarray | None
     if few:
         raise DataError(f"The {few[0]} side holds fewer than {LEAST} labelled pairs.", "Give more labelled pairs.")
     values = known.values[where["train"]]
-    task = Similarity(mean=float(values.mean()), scale=float(values.std()) or 1.0)
+    task = Similarity(mean=float(values.mean()), scale=float(values.std()) or 1.0)  # type: ignore[call-arg]
     return PairProblem(
         task, data.subset(pool), known.values[pool], place[where["train"]], place[where["validation"]], tested, truth,
         shared_texts([tested.contents(role) for role in tested.parts]), repeated,

@@ -38,6 +38,11 @@ def serves(task: str | None) -> bool:
     return task is not None and tasks.find(task).wants == "pair"
 
 
+SEEN = " But texts of the test pairs were among the data that pretraining saw (without numbers): on new ones it may be less."
+WIDEST = 2_048
+"""Numbers of a pair that are probed at most: bags of thousands of tokens are wider than there are pairs, and only their cosine is given."""
+
+
 @dataclass
 class Arm:
     """What one set of representations scored on the test pairs: a tally a seed for each probe; and the cosine's score on validation."""
@@ -84,7 +89,8 @@ def similarity(
         for encoder in encoders:
             words = _Embeddings.of(encoder)
             _enter(found, "embeddings", problem, lambda part, e=words: embed(e, part, batch=batch, device=where))
-    seen = len(problem.targets) if pretrained_on(run, problem.test.first) else 0
+    known = any(pretrained_on(run, part) for part in (tested or pool).parts.values())
+    seen = len(problem.targets) if known else 0
     return _result(problem, found, seed, seen)
 
 
@@ -99,7 +105,7 @@ class _Embeddings(Encoder):
 
     @torch.no_grad()
     def forward(self, view):
-        return self.inner.tokenize(view).mean()
+        return self.inner.tokenize(view).mean()  # type: ignore[operator, union-attr]
 
 
 def _enter(found: dict[str, Arm], name: str, problem: PairProblem, of) -> None:
@@ -109,6 +115,8 @@ def _enter(found: dict[str, Arm], name: str, problem: PairProblem, of) -> None:
     train, held = problem.train, problem.validation
     arm.tallies["cosine"].append(task.tally(task.cosine(s, t), problem.targets))
     arm.validation.append(task.metrics(task.cosine(u[held], v[held]), problem.labels[held])[task.metric])
+    if 2 * u.shape[1] > WIDEST:
+        return
     pairs, labels = task.features(u, v), problem.labels
     model = read_out(task, pairs[train], labels[train], pairs[held], labels[held])
     arm.tallies["linear"].append(task.tally(task.predict(model.outputs(task.features(s, t))), problem.targets))
@@ -116,15 +124,15 @@ def _enter(found: dict[str, Arm], name: str, problem: PairProblem, of) -> None:
 
 def _result(problem: PairProblem, found: dict[str, Arm], seed: int, seen: int) -> dict[str, Any]:
     groups, budget = problem.groups, {"cosine": 0, "linear": "all"}
-    at = {"groups": groups, "seed": seed}
+    at: dict[str, Any] = {"groups": groups, "seed": seed}
+    table = {(n, probe): arm.tallies[probe] for probe in budget for n, arm in found.items() if arm.tallies[probe]}
     rows = [
         {"features": name, "probe": probe, "layer": "last", "labels_per_class": budget[probe], **_plain(resample.interval(tallies, **at)), "draws": 1, "seeds": len(tallies)}
-        for probe in budget for name, arm in found.items() for tallies in [arm.tallies[probe]]
+        for (name, probe), tallies in table.items()
     ]  # fmt: skip
-    ours = found["pretrained"]
     differences = {
-        (name, probe): resample.interval(ours.tallies[probe], arm.tallies[probe], **at)
-        for probe in budget for name, arm in found.items() if name != "pretrained"
+        (name, probe): resample.interval(table["pretrained", probe], tallies, **at)
+        for (name, probe), tallies in table.items() if name != "pretrained" and ("pretrained", probe) in table
     }  # fmt: skip
     chosen = choose_control({n: float(np.mean(a.validation)) for n, a in found.items() if n in CONTROLS})
     difference = differences[chosen, "cosine"]
@@ -138,10 +146,10 @@ def _result(problem: PairProblem, found: dict[str, Arm], seed: int, seen: int) -
         ],
         "smallest_visible_difference": round(difference.visible, 6),
         "leakage": {"exact": problem.repeated, "near": None, "seen_in_pretraining": seen, "without": []},
-        "verdict": {"answer": answer, "sentence": _sentence(answer, difference, means, chosen, len(problem.targets))},
+        "verdict": {"answer": answer, "sentence": _sentence(answer, difference, means, chosen, len(problem.targets)) + SEEN * bool(seen)},
         "figures": [
-            {"features": name, "probe": probe, "labels_per_class": budget[probe], **{k: round(v, 6) for k, v in arm.tallies[probe][0].figures().items()}}
-            for probe in budget for name, arm in found.items()
+            {"features": name, "probe": probe, "labels_per_class": budget[probe], **{k: round(v, 6) for k, v in tallies[0].figures().items()}}
+            for (name, probe), tallies in table.items()
         ],
         "test_rows": len(problem.targets),
     }  # fmt: skip

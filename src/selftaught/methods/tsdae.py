@@ -76,8 +76,8 @@ class TSDAE(Method):
         heads = width // HEAD if width % HEAD == 0 else 1
         self.decoder = VectorDecoder(encoder.dim, facts.modality.vocabulary, width=width, depth=self.depth, heads=heads)
         self.shares = weight is not None and weight.shape == self.decoder.embedding.weight.shape
-        if self.shares:
-            self.decoder.tie(weight)  # type: ignore[arg-type]
+        if weight is not None and self.shares:
+            self.decoder.tie(weight)
         self.blind = BlindGuess(facts.modality.vocabulary)
         return self
 

@@ -30,8 +30,9 @@ class VectorDecoder(nn.Module):
         self.head = nn.Linear(width, vocabulary)
         self.tie(self.embedding.weight)
 
-    def tie(self, weight: nn.Parameter) -> None:
-        """Takes `weight` (vocabulary, width) for what goes in and what comes out."""
+    def tie(self, weight: Tensor) -> None:
+        """Takes the parameter `weight` (vocabulary, width) for what goes in and what comes out."""
+        assert isinstance(weight, nn.Parameter)
         self.embedding.weight = self.head.weight = weight
 
     def forward(self, ids: Tensor, vector: Tensor, valid: Tensor | None = None) -> Tensor:
