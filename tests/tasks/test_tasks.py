@@ -20,7 +20,16 @@ def rows(n: int, high: int, key: int = 0) -> np.ndarray:
 
 
 def test_tasks_are_found_by_name_and_alias():
-    assert tasks.names() == ["classify", "cluster", "detect", "multilabel", "regress", "retrieve", "segment", "similarity"]
+    assert tasks.names() == [
+        "classify",
+        "cluster",
+        "detect",
+        "multilabel",
+        "regress",
+        "retrieve",
+        "segment",
+        "similarity",
+    ]
     assert tasks.find("regression") is Regress
     assert tasks.name_of(Cluster()) == "cluster"
     with pytest.raises(RequestError, match="classify"):
