@@ -43,7 +43,7 @@ def test_outputs(case):
         assert value.isfinite().all(), name
         assert name == "loss" or not value.requires_grad, name
         assert name in method.commits or value.shape == (
-            (len(batch), method.encoder.dim) if name == "features" else ()
+            (len(batch), method.encoder.dim) if name in ("features", "positives") else ()
         ), name
 
 

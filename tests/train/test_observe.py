@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from selftaught import measures
 from selftaught.train.observe import Collapse, FewCodes, Moment, NoProgress, Starvation
 
 
@@ -57,3 +58,14 @@ def test_progress_is_loss_against_the_guess_on_the_same_batches():
     """Hard batches lift both: what counts is the difference."""
     alarm = NoProgress()
     assert all(alarm(moment(step=s, loss=3.9 + s % 7, baseline=4.0 + s % 7)) is None for s in range(40, 90))
+
+
+def test_uniformity_says_collapse_in_words():
+    """Rows a fiftieth apart: no dimension is dead, the rank is full, and yet it is one point on the sphere."""
+    alarm = Collapse()
+    close = torch.ones(128, 32) + 0.04 * noise()
+    scalars = {"uniformity": measures.uniformity(close), "alignment": 0.0004}
+    rung = [alarm(moment(step, close, **scalars)) for step in range(40, 43)]
+    assert rung[:2] == [None, None]
+    assert "uniformity -0.006, where 0 is a single point: that views of one row agree (alignment 0.000)" in rung[2]
+    assert all(alarm(moment(step, noise(), uniformity=-3.0, alignment=0.1)) is None for step in range(43, 50))

@@ -16,7 +16,7 @@ COMMANDS = {
     "embed": "representations of DATA as Parquet, in shards, resumable",
     "search": "the rows of DATA that are nearest to a file, a row or words",
     "words": "word vectors: nearest words, analogies, word2vec's files",
-    "export": "hand an encoder to transformers, ONNX Runtime, torchvision or timm",
+    "export": "hand an encoder to transformers, sentence-transformers, ONNX Runtime, torchvision or timm",
     "report": "one offline HTML page about a run, the verdict first",
     "methods": "the pretext tasks, and which kinds of data each can carry",
     "tasks": "the downstream tasks",

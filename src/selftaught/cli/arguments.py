@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from ..core import config, module
+from ..core.errors import RequestError
 
 T = TypeVar("T")
 
@@ -47,6 +48,15 @@ def with_options(kind: type, method: type) -> type:
                 )
             )
     return dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), kw_only=True)
+
+
+def refuse(arguments, names: tuple[str, ...], served: str) -> None:
+    """RequestError where a flag of `names` was given, which is for other tasks than the one that was named."""
+    for name in names:
+        if getattr(arguments, name):
+            raise RequestError(
+                f"--{name.replace('_', '-')} is for {served}.", "Leave it out, or name such a task with --task."
+            )
 
 
 def wanted(argv: list[str], flag: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .arguments import Common, parse
+from .arguments import Common, parse, refuse
 from .outcome import emit
 from .screen import listener
 
@@ -28,7 +28,10 @@ class Arguments(Common):
     group: str | None = None
     """The column of what must stay together (patient, session, document)."""
     task: str | None = None
-    """classify or regress, where the guess is wrong; language-model: bits per byte of a language model's run, no labels."""
+    """classify, multilabel or regress, where the guess is wrong; similarity: numbers for pairs of texts; language-model: bits per byte of a language
+    model's run, no labels."""
+    columns: tuple[str, ...] = ()
+    """similarity: the two columns of a pair (default: the two that hold texts)."""
     layer: str | None = None
     """last, all, or a stage's number (default: all for predictive and generative methods, which peak before their end, else last)."""
     budgets: tuple[int, ...] = ()
@@ -55,12 +58,30 @@ class Arguments(Common):
     """Where to write the result (default: evaluation.json in the run's folder)."""
 
 
+ROWS_ONLY = ("layer", "group", "budgets", "controls", "robustness", "pretraining", "column")
+
+
 def run(argv: list[str]) -> None:
     from ..evaluation import evaluate
+    from ..evaluation.similarity import serves, similarity
 
     arguments = parse(Arguments, argv, "evaluate", DESCRIPTION)
     runs = arguments.run.split(",")
     ears = listener(quiet=arguments.quiet)
+    if serves(arguments.task):
+        refuse(arguments, ROWS_ONLY, "tasks of rows, not of pairs")
+        try:
+            result = similarity(
+                runs, arguments.data, labels=arguments.labels, test=arguments.test, columns=arguments.columns, seeds=arguments.seeds,
+                seed=arguments.seed, shelf={name: shelf_encoder(name) for name in arguments.shelf}, max_bad=arguments.max_bad,
+                device=arguments.device, listener=ears,
+            )  # fmt: skip
+        finally:
+            ears.finish()
+        save(result, runs[0], arguments.out)
+        emit(result, arguments.json, words(result))
+        return
+    refuse(arguments, ("columns",), "--task similarity")
     layer = layer_of(arguments.layer)
     options = {k: getattr(arguments, k) for k in ("budgets", "controls") if getattr(arguments, k)}
     try:
@@ -153,9 +174,8 @@ def words(result: dict) -> str:
     lines.append(
         f"test rows: {result['test_rows']}, of which pretraining saw {leak['seen_in_pretraining']} (without labels)"
     )
-    lines.append(
-        f"test rows with a copy among the rows that were learned from: {leak['exact']} exact, {leak['near']} near"
-    )
+    near = "near ones not searched" if leak["near"] is None else f"{leak['near']} near"
+    lines.append(f"test rows with a copy among the rows that were learned from: {leak['exact']} exact, {near}")
     if "stages" in result:
         lines.append(result["stages"]["sentence"])
     if "robustness" in result:

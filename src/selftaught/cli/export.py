@@ -13,7 +13,7 @@ from .outcome import emit
 class Arguments(Common):
     run: Annotated[str, tyro.conf.Positional]
     """A run folder or a saved encoder."""
-    to: Literal["onnx", "transformers", "torchvision", "timm"] = "onnx"
+    to: Literal["onnx", "transformers", "sentence-transformers", "torchvision", "timm"] = "onnx"
     """Whose format."""
     out: Annotated[str | None, tyro.conf.arg(aliases=("-o",))] = None
     """The folder to write (default: RUN-FORMAT)."""

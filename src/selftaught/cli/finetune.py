@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..core.errors import RequestError
-from .arguments import Common, parse
+from .arguments import Common, parse, refuse
 from .outcome import emit
 from .screen import listener
 
-ROWS_ONLY = ("balance", "unlabelled", "method")
+ROWS_LEARNED = ("balance", "unlabelled", "method")
+ROWS_ONLY = (*ROWS_LEARNED, "schedule", "layer_decay", "pool", "curve")
+NO_CURVE = (*ROWS_LEARNED, "labels_per_class", "out")
 ROWS_NUMBERS = ("rounds", "confidence", "weight")
 PLAN_ONLY = ("smoothing", "dropout")
 
@@ -53,6 +55,17 @@ class Arguments(Common):
     """Rows in a step (default: 64; detect and segment 16, tag and answer 32)."""
     lr: float | None = None
     """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
+    layer_decay: float | None = None
+    """Each layer below the head learns at this share of the one above it (default: 0.75; ULMFiT: 0.385)."""
+    schedule: Literal["cosine", "one-cycle", "slanted-triangular"] | None = None
+    """How the rate rises and falls (default: cosine; one-cycle is Smith's, slanted-triangular ULMFiT's)."""
+    pool: Literal["encoder", "concat"] | None = None
+    """What the head reads: the encoder's representation (default), or concat: mean, maximum and last token side by side."""
+    curve: tuple[int, ...] = ()
+    """Instead of a model: the label curve.  The pretrained network and the same one from scratch are both finetuned with so many labels a class
+    (numbers: in all), on the same draws, and scored on the same test rows."""
+    draws: int = 3
+    """Draws a point of the curve."""
     views: Literal["mild", "plain"] = "mild"
     """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters)."""
     boxes: Literal["xyxy", "xywh", "cxcywh"] | None = None
@@ -103,9 +116,13 @@ def run(argv: list[str]) -> None:
     try:
         served = service(arguments.task)
         _refuse(arguments, served)
+        if arguments.curve:
+            return _curve(arguments, mode, ears)
         usual = Plan() if served is None else served.plan
-        names = (*ROWS_ONLY, *ROWS_NUMBERS) if served is None else served.options
+        names = (*ROWS_LEARNED, *ROWS_NUMBERS) if served is None else served.options
         own: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+        if served is None:
+            own["pool"] = arguments.pool or "encoder"
         way = finetune if served is None else served.finetune
         done = way(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, usual), **own, **shared)
     finally:
@@ -114,8 +131,45 @@ def run(argv: list[str]) -> None:
     emit(result, arguments.json, _words(result))
 
 
+def _curve(arguments: Arguments, mode: str, ears) -> None:
+    """--curve: the pretrained network and the same one from scratch at several numbers of labels; no model is written."""
+    from ..evaluation.label_curve import PLAN, label_curve
+
+    refuse(arguments, NO_CURVE, "a model, not for --curve")
+    found = label_curve(
+        arguments.run, arguments.data, budgets=arguments.curve, labels=arguments.labels, test=arguments.test, task=arguments.task,
+        mode=mode, plan=_plan(arguments, PLAN), pool=arguments.pool or "encoder", draws=arguments.draws, group=arguments.group,  # type: ignore[arg-type]
+        seed=arguments.seed, column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
+    )  # fmt: skip
+    emit(found, arguments.json, _curve_words(found))
+
+
+def _curve_words(found: dict) -> str:
+    lines = [f"{found['task']} ({found['mode']}), {found['metric']} on {found['test_rows']} test rows"]
+    lines.append(f"{'features':<12}{'probe':<10}{'labels/class':>13}{'mean':>9}  95 % interval")
+    for row in sorted(found["rows"], key=lambda r: r["labels_per_class"]):
+        lines.append(
+            f"{row['features']:<12}{row['probe']:<10}{row['labels_per_class']:>13}{row['mean']:>9.3f}  [{row['low']:.3f}, {row['high']:.3f}]"
+        )
+    for d in found["differences"]:
+        lines.append(
+            f"{d['a']} - {d['b']} ({d['labels_per_class']} labels a class): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+        )
+    for saved in found["labels_saved"]:
+        span = [
+            "more than the curve" if v is None else f"{v:.0f}" for v in (saved["needs"], saved["low"], saved["high"])
+        ]
+        lines.append(
+            f"what pretraining does with {saved['labels_per_class']} labels a class takes {span[0]} from scratch [{span[1]}, {span[2]}]"
+        )
+    return "\n".join(lines)
+
+
 def _plan(arguments: Arguments, usual):
-    asked = {name: getattr(arguments, name) for name in ("epochs", "batch", "lr", "views", *PLAN_ONLY)}
+    asked = {
+        name: getattr(arguments, name)
+        for name in ("epochs", "batch", "lr", "views", "layer_decay", "schedule", *PLAN_ONLY)
+    }
     asked = {name: value for name, value in asked.items() if value is not None}
     for name in PLAN_ONLY:
         if name in asked and not hasattr(usual, name):
@@ -136,12 +190,7 @@ def _refuse(arguments: Arguments, served) -> None:
                 "Leave it out, or name such a task with --task.",
             )
     if served is not None:
-        for name in ROWS_ONLY:
-            if getattr(arguments, name):
-                raise RequestError(
-                    f"--{name} is for tasks of whole rows (classify, multilabel, regress).",
-                    "Leave it out, or name such a task with --task.",
-                )
+        refuse(arguments, ROWS_ONLY, "tasks of whole rows (classify, multilabel, regress)")
 
 
 def _words(result: dict) -> str:

@@ -63,7 +63,8 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.05
     """Share of the horizon over which the rate rises linearly."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "one-cycle", "slanted-triangular"] = "cosine"
+    """After the warm-up; one-cycle (Smith 2018) and slanted-triangular (ULMFiT) say how the warm-up goes too, and one-cycle moves the momentum."""
     final: float = 0.0
     """The last rate as a share of the peak."""
     clip: float = 0.0
@@ -153,8 +154,8 @@ class Method(nn.Module):
         return []
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "baseline":
-        what a blind guess would lose, "code_perplexity" and "codes", and what `commits` names}.
+        """{"loss": scalar with gradient, other scalars for the log, optional "features": (B, D) detached, for alarms, "positives": (B, D) detached,
+        the same rows through another view (alignment is logged), "baseline": what a blind guess would lose, "code_perplexity" and "codes", and what `commits` names}.
 
         local sum x processes / global count (losses.mean does it), fp32 inside.
         """

@@ -43,7 +43,9 @@ class Task:
     """
 
     version: ClassVar[int] = 1
-    wants: ClassVar[Literal["class", "set", "number", "nothing", "boxes", "mask", "tags", "answers", "text"]] = "class"
+    wants: ClassVar[
+        Literal["class", "set", "number", "nothing", "boxes", "mask", "tags", "answers", "text", "pair"]
+    ] = "class"
     """What kind of label it learns from."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any

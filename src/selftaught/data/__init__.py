@@ -1,5 +1,6 @@
 """Data: anything -> packed memory-mapped store -> loader; splits; duplicates; bad rows set apart."""
 
+from .aligned import Aligned
 from .bad import Bad, Rejected
 from .cache import cache_folder, cache_size, clear_cache
 from .dataset import Dataset
@@ -27,7 +28,7 @@ from .splits import draws, split, units
 from .store import Store, pack
 
 __all__ = [
-    "Bad", "Dataset", "Labels", "Loader", "Pairs", "Rejected", "Sampler", "Source", "Store", "cache_folder", "cache_size",
+    "Aligned", "Bad", "Dataset", "Labels", "Loader", "Pairs", "Rejected", "Sampler", "Source", "Store", "cache_folder", "cache_size",
     "clear_cache", "clusters", "count_duplicates", "draws", "exact_between", "exact_duplicates", "guess_group", "guess_label",
     "look", "make_label_columns", "make_label_sets", "make_labels", "near_duplicates", "near_pictures", "near_texts", "open_source", "pack", "picture_size",
     "picture_verifier", "read_picture", "sizes", "split", "thumbnails", "units",

@@ -6,11 +6,13 @@ from .embed import embed, embed_layers
 from .embed_files import Embedded, embed_to
 from .evaluate import evaluate
 from .generate import Generated, generate
+from .label_curve import label_curve
 from .predict import load_model, predict
 from .search import search
+from .similarity import similarity
 from .words import words
 
 __all__ = [
-    "Embedded", "Finetuned", "Generated", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "generate", "load_model", "predict", "search",
-    "words",
+    "Embedded", "Finetuned", "Generated", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "generate", "label_curve", "load_model",
+    "predict", "search", "similarity", "words",
 ]  # fmt: skip

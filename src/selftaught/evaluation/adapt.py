@@ -17,7 +17,7 @@ from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
 from ..train.semi import Companion
 from . import leakage, pseudo
-from .fitting import MODES, Fitted, Mode, fit, score, with_few
+from .fitting import MODES, Fitted, Mode, Pool, fit, pooled, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
 from .served import service
@@ -54,13 +54,14 @@ def finetune(
     run, data, *, labels: str | np.ndarray | Sequence | None = None, test=None, task: str | None = None, mode: Mode = "full",
     group: str | None = None, labels_per_class: int | None = None, plan: Plan | None = None, out: str | Path | None = None,
     unlabelled=None, rounds: int = 3, confidence: float = 0.9, method: str | None = None, weight: float = 1.0, balance: bool = False,
-    seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
+    pool: Pool = "encoder", seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
 ) -> Finetuned:  # fmt: skip
     """Adapts a pretrained encoder to a task with the labels of `data`, and scores it once on the test rows.
 
     run, data, test, labels, group, column, max_bad as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
     chosen on validation), "full" trains every parameter with layer-wise rates, "gradual" the head first and then one layer after
     another, "lora" low-rank adapters.
+    pool: what the head reads: the encoder's own representation, or "concat": mean, maximum and last token side by side (ULMFiT).
     labels_per_class: a class-balanced draw of so many (numbers, several labels a row: so many rows); balance: of several labels a row,
     positives of rare classes weigh more; plan: epochs, rates and the rest of training.
     unlabelled: data whose confident predictions (at least `confidence`) become labels, in `rounds` (evaluation/pseudo.py); the labelled
@@ -79,6 +80,7 @@ def finetune(
     _check(mode, task)
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
+    encoders = [pooled(encoder, pool) for encoder in encoders]
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     held = held_out(run, data, listener) if test is None else None
     problem = prepare(

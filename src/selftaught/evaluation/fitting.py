@@ -11,9 +11,11 @@ import torch.nn as nn
 
 from .. import measures
 from ..core import Encoder, RequestError, random
+from ..core.errors import nearest
 from ..core.listener import Listener
 from ..core.task import Task
 from ..measures.linear import folds
+from ..nets.concat import ConcatPooled
 from ..train.finetune import Plan, Tuned, outputs, tune
 from ..train.semi import Companion
 from .embed import embed
@@ -22,6 +24,7 @@ from .protocol import Problem
 from .statistics import interval
 
 Mode = Literal["head", "full", "gradual", "lora"]
+Pool = Literal["encoder", "concat"]
 MODES = ("head", "full", "gradual", "lora")
 
 
@@ -40,6 +43,13 @@ class Confidence:
 
     task: Task
     temperature: float = 1.0
+
+
+def pooled(encoder: Encoder, pool: Pool) -> Encoder:
+    """The encoder, or with "concat" one around it that gives mean, maximum and last token."""
+    if pool not in ("encoder", "concat"):
+        raise nearest(pool, ("encoder", "concat"), "way to pool")
+    return encoder if pool == "encoder" else ConcatPooled().join(encoder)
 
 
 def with_few(problem: Problem, budget: int | None, seed: int) -> Problem:

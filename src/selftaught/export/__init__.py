@@ -1,4 +1,4 @@
-"""Handing an encoder over: to transformers, ONNX Runtime, torchvision and timm, each with a card that says what was measured."""
+"""Handing an encoder over to other libraries, each time with a card that says what was measured."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from . import card as cards
 from .card import Card
 from .onnx_graph import to_onnx
 from .state_dicts import to_timm, to_torchvision
+from .to_sentence_transformers import to_sentence_transformers
 from .to_transformers import Head, to_transformers
 
 __all__ = [
@@ -24,12 +25,13 @@ __all__ = [
     "export",
     "open_encoder",
     "to_onnx",
+    "to_sentence_transformers",
     "to_timm",
     "to_torchvision",
     "to_transformers",
 ]
 
-FORMATS = ("onnx", "transformers", "torchvision", "timm")
+FORMATS = ("onnx", "transformers", "sentence-transformers", "torchvision", "timm")
 RECORD = "export.json"
 """Beside every export: its format and what was measured.  A folder without it is not replaced."""
 
@@ -55,7 +57,7 @@ def open_encoder(folder: str | Path) -> tuple[Kept, object | None]:
 
 def export(
     source: str | Path | Kept | Encoder,
-    to: Literal["onnx", "transformers", "torchvision", "timm"],
+    to: Literal["onnx", "transformers", "sentence-transformers", "torchvision", "timm"],
     out: str | Path,
     *,
     card: Card | None = None,
@@ -66,7 +68,7 @@ def export(
 ) -> Exported:
     """Writes the encoder of a run (or given as object) to the folder `out` in another library's format, with README.md.
 
-    The folder appears whole or not at all, and only after its numbers were compared with the encoder's (ONNX, transformers) or
+    The folder appears whole or not at all, and only after its numbers were compared with the encoder's (ONNX, transformers, sentence-transformers) or
     its names are the library's (torchvision, timm).  `head`: whether a language model's head goes along to transformers (see
     to_transformers).  `card` defaults to what the run's folder says of itself.  Raises
     RequestError for a format or encoder that do not fit, ModelError where the numbers differ.
@@ -101,7 +103,7 @@ def _write(kept: Kept, to: str, folder: Path, modality, pixels, head: Head) -> d
         return to_transformers(kept, folder, modality=modality, head=head)
     if to == "onnx":
         return to_onnx(kept, folder / "model.onnx", modality=modality, pixels=pixels)
-    writer = {"torchvision": to_torchvision, "timm": to_timm}[to]
+    writer = {"sentence-transformers": to_sentence_transformers, "torchvision": to_torchvision, "timm": to_timm}[to]
     return writer(kept, folder, modality=modality)
 
 
@@ -148,6 +150,10 @@ def _usage(encoder: Encoder, to: str, measured: dict) -> str:
         given = ", ".join(f'"{name}": {name}' for name in INPUTS[encoder.modality])
         said = "; ".join(f"{name}: {kind}" for name, kind in measured["inputs"].items())
         return f'import onnxruntime\n# {said}\nsession = onnxruntime.InferenceSession("model.onnx")\n(features,) = session.run(None, {{{given}}})'
+    if to == "sentence-transformers":
+        return (
+            'from sentence_transformers import SentenceTransformer\nfeatures = SentenceTransformer(".").encode(texts)'
+        )
     way = measured["representation"]
     start = int(way.rpartition(" ")[2]) if way.startswith("mean after") else 0
     mean = f"features = output.last_hidden_state[:, {start}:].mean(1)  # of a map: .mean((2, 3))"

@@ -153,8 +153,6 @@ def _evaluation(evaluation: dict | None) -> list[str]:
         lines += ["", f"The smallest difference that could have been seen: {plain(_number(smallest))}."]
     leak = evaluation.get("leakage")
     if isinstance(leak, dict):
-        lines += [
-            "",
-            f"Copies of test rows among the rows learned from: {plain(leak.get('exact'))} exact, {plain(leak.get('near'))} near.",
-        ]
+        near = "near ones not searched" if leak.get("near") is None else f"{plain(leak['near'])} near"
+        lines += ["", f"Copies of test rows among the rows learned from: {plain(leak.get('exact'))} exact, {near}."]
     return lines

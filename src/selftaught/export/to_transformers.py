@@ -232,7 +232,7 @@ def tokenizer_config(modality) -> dict:
     """tokenizer_config.json beside a tokenizer.json of ours: the marks by their roles, and the longest text."""
     from ..nets.vocabulary import BEGIN, END, MASK, PAD
 
-    marks = modality.pieces
+    marks = modality.pieces  # under the names that a tokenizer taken over has for them
     return {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": modality.context, "padding_side": "right",
         "pad_token": marks[PAD], "bos_token": marks[BEGIN], "eos_token": marks[END], "mask_token": marks[MASK],

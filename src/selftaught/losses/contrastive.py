@@ -49,18 +49,30 @@ def info_nce(
 
 @full_precision
 def keyed_nce(
-    queries: Tensor, keys: Tensor, *, temperature: float, total: Tensor | None = None
+    queries: Tensor, keys: Tensor, *, temperature: float, total: Tensor | None = None, twins: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of queries (B, P) against keys (B, P): row i's key is its positive, every other key of all ranks a negative.
 
     -log softmax of cosines / temperature at the own key, averaged over rows.  Keys are gathered with gradient (stop it outside where it is
-    not wanted).  The second value is the share of queries whose most similar key is their own.  van den Oord et al. 2018, equation 4.
+    not wanted).  `twins` (B, W B) bool: rows of all ranks that are copies of row i, whose keys it is not held against (see `twin_rows`).
+    The second value is the share of queries whose most similar key is their own.  van den Oord et al. 2018, equation 4.
     Cost: W B^2 P multiply-adds.
     """
     scores = F.normalize(queries, dim=-1) @ dist.gather_rows(F.normalize(keys, dim=-1)).T / temperature
     own = torch.arange(len(queries), device=scores.device) + dist.rank() * len(queries)
+    if twins is not None:
+        scores = scores.masked_fill(twins, -torch.inf)
     found = (scores.argmax(1) == own).to(scores.dtype)
     return mean(F.cross_entropy(scores, own, reduction="none"), total), mean(found, total)
+
+
+@torch.no_grad()
+def twin_rows(marks: Tensor) -> Tensor:
+    """(B, W B) bool: which other rows of all ranks have the same `marks` (B, K) as row i; the row itself is not among them."""
+    same = (marks[:, None] == dist.gather_rows(marks)[None]).all(-1)
+    own = torch.arange(len(marks), device=marks.device)
+    same[own, own + dist.rank() * len(marks)] = False
+    return same
 
 
 @full_precision

@@ -2,6 +2,7 @@
 
 from .calibration import as_pairs, calibration_error, fit_temperature, probabilities, sigmoid
 from .clustering import agreement, kmeans, matching, spherical_kmeans
+from .correlation import pearson, spearman
 from .geometry import alignment, uniformity
 from .language import bits_per_byte, perplexity, unigram_nats
 from .linear import Linear, Scale, fit, fit_draws
@@ -13,6 +14,7 @@ from .spectrum import dead_dimensions, effective_rank, mean_cosine, top_eigenval
 
 __all__ = [
     "Linear", "Scale", "agreement", "alignment", "as_pairs", "average_precision", "bits_per_byte", "calibration_error", "dead_dimensions", "effective_rank", "fit",
-    "fit_draws", "fit_sets", "fit_sets_draws", "fit_temperature", "kmeans", "knn_classify", "knn_regress", "label_ranking", "matching", "mean_cosine", "nearest", "perplexity",
-    "probabilities", "ranked_above", "retrieve", "sigmoid", "spherical_kmeans", "top_eigenvalue_share", "uniformity", "unigram_nats", "view_recall",
+    "fit_draws", "fit_sets", "fit_sets_draws", "fit_temperature", "kmeans", "knn_classify", "knn_regress", "label_ranking", "matching", "mean_cosine", "nearest",
+    "pearson", "perplexity", "probabilities", "ranked_above", "retrieve", "sigmoid", "spearman", "spherical_kmeans", "top_eigenvalue_share", "uniformity",
+    "unigram_nats", "view_recall",
 ]  # fmt: skip

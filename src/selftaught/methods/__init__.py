@@ -27,6 +27,7 @@ OFFERED = {
     "patches": "patches of one size",
     "words": "words that stand in an order",
     "drawn": "rows that can be drawn",
+    "delete": "tokens that can be left out, the rest closing up",
 }
 """What a modality may offer, in words."""
 ABLE = {

@@ -65,13 +65,15 @@ class BarlowTwins(Method):
         return self
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features (B, D) of the first view and embeddings (B, 2, P) of both."""
+        """Features (2, B, D) of the first two views and embeddings (B, 2, P) of both."""
         features = encode(self.encoder, batch.views)
-        return features[0], self.projector(torch.cat(features)).unflatten(0, (2, -1)).transpose(0, 1)
+        return torch.stack(features[:2]).detach(), self.projector(torch.cat(features)).unflatten(0, (2, -1)).transpose(
+            0, 1
+        )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, embedded = self._project(batch)
-        return {**self.couple(embedded), "features": features.detach()}
+        return {**self.couple(embedded), "features": features[0], "positives": features[1]}
 
     def embed(self, batch: Batch) -> Tensor:
         return self._project(batch)[1]
@@ -79,7 +81,12 @@ class BarlowTwins(Method):
     def couple(self, embedded: Tensor) -> dict[str, Tensor]:
         loss = barlow_twins(embedded[:, 0], embedded[:, 1], weight=self.weight)
         # independent views have no correlation at all: a loss of one a dimension
-        return {"loss": loss, "baseline": loss.new_tensor(self.width), "features": embedded[:, 0].detach()}
+        return {
+            "loss": loss,
+            "baseline": loss.new_tensor(self.width),
+            "features": embedded[:, 0].detach(),
+            "positives": embedded[:, 1].detach(),
+        }
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector})

@@ -79,7 +79,11 @@ class BYOL(Method):
         with torch.no_grad():
             wanted = encode(self.teacher, batch.views)
         there, back = (2 + 2 * negative_cosine(p, w) for p, w in zip(predicted, reversed(wanted), strict=True))
-        return {"loss": mean(there + back, batch.total), "features": features[0].detach()}
+        return {
+            "loss": mean(there + back, batch.total),
+            "features": features[0].detach(),
+            "positives": features[1].detach(),
+        }
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
         self.teacher.update(self._student(), progress)

@@ -105,7 +105,7 @@ class DeepClusterV2(Method):
         return {
             "loss": mean(per_view.mean(0), batch.total), "accuracy": logged(right.mean(0)),
             "baseline": scores.new_tensor(math.log(self.count_of)), "codes": scores.new_tensor(self.count_of),
-            "code_perplexity": torch.special.entr(used).sum().exp(), "features": features[0].detach(),
+            "code_perplexity": torch.special.entr(used).sum().exp(), "features": features[0].detach(), "positives": features[1].detach(),
         }  # fmt: skip
 
     def nearness(self, batch: Batch) -> Tensor:

@@ -103,7 +103,7 @@ class DINO(Method):
         loss = swapped_prediction(wanted, scores, temperature=self.temperature, total=batch.total)
         return {
             "loss": loss, "baseline": loss.new_tensor(math.log(self.prototypes)), "centre": middle,
-            "code_perplexity": perplexity(wanted[0]), "codes": loss.new_tensor(self.prototypes), "features": features[0].detach(),
+            "code_perplexity": perplexity(wanted[0]), "codes": loss.new_tensor(self.prototypes), "features": features[0].detach(), "positives": features[1].detach(),
         }  # fmt: skip
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:

@@ -73,13 +73,15 @@ class EMPSSL(Method):
         return self
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features (B, D) of the first crop and embeddings (B, V, P) of all."""
+        """Features (2, B, D) of the first two crops and embeddings (B, V, P) of all."""
         features = encode(self.encoder, batch.views)
-        return features[0], self.projector(torch.cat(features)).unflatten(0, (len(features), -1)).transpose(0, 1)
+        return torch.stack(features[:2]).detach(), self.projector(torch.cat(features)).unflatten(
+            0, (len(features), -1)
+        ).transpose(0, 1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, embedded = self._project(batch)
-        return {**self.couple(embedded), "features": features.detach()}
+        return {**self.couple(embedded), "features": features[0], "positives": features[1]}
 
     def embed(self, batch: Batch) -> Tensor:
         return self._project(batch)[1]
@@ -92,7 +94,7 @@ class EMPSSL(Method):
         volume = coding_rate(unit.transpose(0, 1), distortion=self.distortion).mean()
         return {
             "loss": -self.similarity * likeness - volume, "similarity": likeness.detach(), "coding_rate": volume.detach(),
-            "features": embedded[:, 0].detach(),
+            "features": embedded[:, 0].detach(), "positives": embedded[:, 1].detach(),
         }  # fmt: skip
 
     def keep(self) -> Kept:

@@ -127,7 +127,7 @@ class IBOT(Method):
             "loss": whole + tokens + self.koleo * apart, "class_loss": whole.detach(),
             "token_loss": tokens.detach() / share.clamp_min(1e-6), "baseline": math.log(self.prototypes) * (1 + share), "codes": share.new_tensor(self.prototypes),
             "code_perplexity": losses.perplexity(wanted[0]), "centres": torch.cat([losses.middle(seen), losses.middle(named)]),
-            "features": features[0].detach(),
+            "features": features[0].detach(), "positives": features[1].detach(),
         }  # fmt: skip
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:

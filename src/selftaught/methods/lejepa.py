@@ -81,7 +81,7 @@ class LeJEPA(Method):
         normality = torch.stack([epps_pulley(x, sketch) for x in embedded]).mean()
         return {
             "loss": (1 - self.weight) * prediction + self.weight * normality, "prediction": prediction.detach(),
-            "normality": normality.detach(), "features": features[0].detach(),
+            "normality": normality.detach(), "features": features[0].detach(), "positives": features[1].detach(),
         }  # fmt: skip
 
     def keep(self) -> Kept:

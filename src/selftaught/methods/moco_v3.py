@@ -85,7 +85,7 @@ class MoCoV3(Method):
         chance = math.log(len(batch) * dist.world())
         return {
             "loss": (there + back) / 2, "accuracy": ((found + again) / 2).detach(), "baseline": there.new_tensor(chance),
-            "features": features[0].detach(),
+            "features": features[0].detach(), "positives": features[1].detach(),
         }  # fmt: skip
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:

@@ -85,7 +85,7 @@ class NNCLR(Method):
         return {
             "loss": (there + back) / 2, "accuracy": ((found + again) / 2).detach(),
             "baseline": there.new_tensor(math.log(len(batch) * dist.world())),
-            "support": dist.gather_rows(F.normalize(embedded.detach().chunk(2)[0], dim=-1)), "features": features[0].detach(),
+            "support": dist.gather_rows(F.normalize(embedded.detach().chunk(2)[0], dim=-1)), "features": features[0].detach(), "positives": features[1].detach(),
         }  # fmt: skip
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:

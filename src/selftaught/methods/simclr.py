@@ -74,14 +74,14 @@ class SimCLR(Method):
         return self
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features (B, D) of the first view and embeddings (B, V, P) of all."""
+        """Features (2, B, D) of the first two views and embeddings (B, V, P) of all."""
         features = encode(self.encoder, batch.views)
         embedded = self.projector(torch.cat(features)).unflatten(0, (len(features), -1))
-        return features[0], embedded.transpose(0, 1)
+        return torch.stack(features[:2]).detach(), embedded.transpose(0, 1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, embedded = self._project(batch)
-        return {**self.couple(embedded), "features": features.detach()}
+        return {**self.couple(embedded), "features": features[0], "positives": features[1]}
 
     def embed(self, batch: Batch) -> Tensor:
         return self._project(batch)[1]
@@ -90,7 +90,13 @@ class SimCLR(Method):
         loss, accuracy = info_nce(embedded, temperature=self.temperature)
         others = embedded.shape[1] * (len(embedded) * dist.world() - 1)
         chance = loss.new_tensor(math.log(1 + others))  # every candidate alike
-        return {"loss": loss, "accuracy": accuracy, "baseline": chance, "features": embedded[:, 0].detach()}
+        return {
+            "loss": loss,
+            "accuracy": accuracy,
+            "baseline": chance,
+            "features": embedded[:, 0].detach(),
+            "positives": embedded[:, 1].detach(),
+        }
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector})

@@ -92,16 +92,16 @@ class SimCLRv2(Method):
         return nn.Sequential(self.encoder, self.first, self.projector)
 
     def _project(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features (B, D) of the first view and embeddings (B, 2, P) of both; (B, 3, P) with the copy's of the first."""
+        """Features (2, B, D) of the first two views and embeddings (B, 2, P) of both; (B, 3, P) with the copy's of the first."""
         features = encode(self.encoder, batch.views)
         embedded = list(self.projector(self.first(torch.cat(features))).chunk(2))
         if self.teacher is not None:
             embedded.append(self.teacher(batch.views[0]))
-        return features[0], torch.stack(embedded, 1)
+        return torch.stack(features[:2]).detach(), torch.stack(embedded, 1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, embedded = self._project(batch)
-        return {**self.couple(embedded), "features": features.detach()}
+        return {**self.couple(embedded), "features": features[0], "positives": features[1]}
 
     def embed(self, batch: Batch) -> Tensor:
         return self._project(batch)[1]
@@ -113,7 +113,7 @@ class SimCLRv2(Method):
         keys = {"keys": F.normalize(dist.gather_rows(embedded[:, 2].detach()), dim=-1)} if self.memory else {}
         return {
             "loss": loss, "accuracy": accuracy, "baseline": loss.new_tensor(math.log(1 + others)), **keys,
-            "features": embedded[:, 0].detach(),
+            "features": embedded[:, 0].detach(), "positives": embedded[:, 1].detach(),
         }  # fmt: skip
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:

@@ -61,7 +61,11 @@ class SimSiam(Method):
         embedded = list(self.projector(torch.cat(features)).chunk(2))
         predicted = self.predictor(torch.cat(embedded)).chunk(2)
         there, back = (negative_cosine(p, z) for p, z in zip(predicted, reversed(embedded), strict=True))
-        return {"loss": mean((there + back) / 2, batch.total), "features": features[0].detach()}
+        return {
+            "loss": mean((there + back) / 2, batch.total),
+            "features": features[0].detach(),
+            "positives": features[1].detach(),
+        }
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"projector": self.projector, "predictor": self.predictor})

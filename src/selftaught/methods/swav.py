@@ -105,7 +105,7 @@ class SwAV(Method):
         assigned = [self._assign(c, old) for c, old in zip(cosines, self._old(batch.progress), strict=False)]
         loss = swapped_prediction(assigned, cosines, temperature=self.temperature)
         return {
-            "loss": loss, "baseline": loss.new_tensor(math.log(self.prototypes)), "features": features[0].detach(),
+            "loss": loss, "baseline": loss.new_tensor(math.log(self.prototypes)), "features": features[0].detach(), "positives": features[1].detach(),
             "code_perplexity": _perplexity(assigned[0]), "codes": loss.new_tensor(self.prototypes),
             **({"projections": dist.gather_rows(torch.cat(projected.detach().chunk(len(views))[:2], 1))} if self.queue else {}),
         }  # fmt: skip

@@ -98,7 +98,7 @@ class Together(Method):
             views, seed = [batch.views[i] for i in self.places[k]], random.key(batch.seed, "together", k)
             found.append(method(replace(batch, views=views, seed=seed)))  # each draws numbers of its own
         pairs = list(zip(self.parts, found, strict=True))
-        named = {f"{n} {key}": v.detach() for n, o in pairs for key, v in o.items() if key != "features"}
+        named = {f"{n} {k}": v.detach() for n, o in pairs for k, v in o.items() if k not in ("features", "positives")}
         shared = {"features": next(o["features"] for o in found if "features" in o)}
         if all("baseline" in o for o in found):
             shared["baseline"] = _sum(self.shares, [o["baseline"] for o in found])

@@ -67,13 +67,15 @@ class VICReg(Method):
         return self
 
     def _expand(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Features (B, D) of the first view and embeddings (B, 2, P) of both."""
+        """Features (2, B, D) of the first two views and embeddings (B, 2, P) of both."""
         features = encode(self.encoder, batch.views)
-        return features[0], self.expander(torch.cat(features)).unflatten(0, (2, -1)).transpose(0, 1)
+        return torch.stack(features[:2]).detach(), self.expander(torch.cat(features)).unflatten(0, (2, -1)).transpose(
+            0, 1
+        )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         features, embedded = self._expand(batch)
-        return {**self.couple(embedded), "features": features.detach()}
+        return {**self.couple(embedded), "features": features[0], "positives": features[1]}
 
     def embed(self, batch: Batch) -> Tensor:
         return self._expand(batch)[1]
@@ -86,7 +88,7 @@ class VICReg(Method):
             variance=self.variance,
             covariance=self.covariance,
         )
-        return {"loss": loss, **terms, "features": embedded[:, 0].detach()}
+        return {"loss": loss, **terms, "features": embedded[:, 0].detach(), "positives": embedded[:, 1].detach()}
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"expander": self.expander})

@@ -21,7 +21,7 @@ from ..data.bad import Bad
 from ..data.source import Source
 from ..nets import files, vocabulary
 from ..views.pairs import pairs
-from ..views.text import BEGIN, MARKS, PAD, Excerpt, mask_tokens
+from ..views.text import BEGIN, MARKS, PAD, Excerpt, deleted, mask_tokens
 from . import Guess, _packs, _tokenizer, _words
 from ._sentences import sentences
 
@@ -40,7 +40,9 @@ class Text:
     """Token ids; a stored row is (L,) without marks.  Texts beyond `longest` tokens keep their beginning (see `notes`)."""
 
     name: ClassVar[str] = "text"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "target", "words", "vocabulary", "pairs"})
+    offers: ClassVar[frozenset[str]] = frozenset(
+        {"augment", "local", "delete", "target", "words", "vocabulary", "pairs"}
+    )
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     longest: ClassVar[int] = 1 << 16
@@ -195,8 +197,8 @@ class Text:
         return self.starts(view["ids"])
 
     def plain(self, facts: Facts | None = None) -> Transform:
-        """The beginning of each text, between marks."""
-        return Excerpt(self.context, head=True)
+        """The beginning of each text, between marks, as an exported tokenizer cuts it."""
+        return Excerpt(self.context, head=True, closed=True)
 
     def mild(self, facts: Facts | None = None) -> Transform:
         """As much as the context holds, from anywhere in longer texts."""
@@ -213,6 +215,11 @@ class Text:
     def corrupt(self, view: View, chosen: Tensor, grid: tuple[int, ...] | None, draw: Draw) -> View:
         """`chosen` (B, L) tokens replaced 80/10/10 by the mask, a random token, themselves; marks stay."""
         return view.with_parts(ids=mask_tokens(view["ids"], chosen, self.vocabulary, draw, self.specials))
+
+    def delete(self, view: View, share: float, draw: Draw) -> View:
+        """The rows without about `share` of their tokens, closed up, between their marks."""
+        ids, valid = deleted(view["ids"], view["valid"], share, draw, self.specials)
+        return View(self.name, view.role, {"ids": ids, "valid": valid})
 
     def target(self, view: View, grid: tuple[int, ...] | None) -> Target:
         """The ids themselves, wherever there are any; what is unknown cannot be predicted, and that a text begins need not be."""

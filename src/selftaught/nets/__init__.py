@@ -43,6 +43,9 @@ LOADED = {
 LIBRARIES = ("transformers", "timm", "torchvision", "word2vec")
 """What may stand before a colon in `--encoder`."""
 
+AROUND = {"concat-pooled": "selftaught.nets.concat:rebuild", "headed": "selftaught.nets.headed:rebuild"}
+"""{kind: "module:function"} of encoders around another one, whose config theirs holds."""
+
 PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
     "detector": "selftaught.nets.dense:Detector",
@@ -51,6 +54,7 @@ PARTS = {
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
     "reader": "selftaught.nets.spans:Reader",
+    "vector-decoder": "selftaught.nets.vector_decoder:VectorDecoder",
     "segmenter": "selftaught.nets.dense:Segmenter",
     "text-decoder": "selftaught.nets.text_decoder:TextDecoder",
     "prototypes": "selftaught.nets.heads:Prototypes",
@@ -124,14 +128,12 @@ def rebuild(config: dict) -> Encoder:
         paired = Paired()  # a plan for its shapes: the widths are compared when it is built
         paired.towers = nn.ModuleDict(built)
         return paired
-    if kind == "headed":
-        from . import headed
-
+    if kind in AROUND:
         inner = rebuild(config.get("encoder"))  # type: ignore[arg-type]  # judged there
         try:
-            return headed.rebuild(config, inner)
+            return _import(AROUND[kind])(config, inner)
         except (RequestError, ValueError, TypeError) as error:
-            raise ModelError(f"The options of a headed encoder do not describe one: {error}") from error
+            raise ModelError(f"The options of a {kind} encoder do not describe one: {error}") from error
     if kind not in kinds() or not isinstance(options, dict):
         raise ModelError(f"The encoder's kind {kind!r} is not known here.", f"Known: {', '.join(sorted(kinds()))}.")
     try:

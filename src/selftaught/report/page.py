@@ -14,6 +14,10 @@ from .atlas import Atlas
 from .charts import Curve, curves, intervals
 from .pictures import gallery
 
+SPHERE = (
+    "<p class='soft'>alignment: how far two views of one row lie apart (0 to 4, low is good); uniformity: how evenly rows spread "
+    "(down to -4 and below; 0 is a single point). Both fall in a healthy run; alignment alone falls in a collapse too.</p>"
+)
 ANSWERS = {"helped": "helped", "hurt": "hurt", "cannot tell": "open"}
 
 
@@ -195,9 +199,17 @@ def _training(run: Run) -> str:
         x="step",
         y="effective rank",
     )
+    sphere = curves(
+        [
+            Curve(name, [(r["step"], r[name]) for r in rows if r.get(name) is not None])
+            for name in ("alignment", "uniformity")
+        ],
+        x="step",
+        y="on the unit sphere",
+    )
     wait = sum(r.get("data_wait", 0) for r in rows) / len(rows)
     speed = f"<p class='soft'>{rows[-1]['examples_per_second']:,.0f} examples/s, {wait:.0%} of the time waiting for data. The rank is a trend inside this run, no ranking of methods.</p>"
-    return section("Training", loss + rank + speed)
+    return section("Training", loss + rank + sphere + (SPHERE if sphere else "") + speed)
 
 
 def _views(run: Run) -> str:
@@ -277,9 +289,10 @@ def _leakage(evaluation: dict | None) -> str:
         if rows
         else ""
     )
+    near = "(near ones were not searched)" if leak["near"] is None else f"and {leak['near']} near"
     return section(
         "Leakage",
-        f"<p>{leak['exact']} exact and {leak['near']} near duplicates between the pretraining data and the test rows.</p>{table}",
+        f"<p>{leak['exact']} exact {near} duplicates between the pretraining data and the test rows.</p>{table}",
     )
 
 

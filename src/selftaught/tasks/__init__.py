@@ -51,6 +51,11 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
             f"Task {name!r} writes texts: a probe of whole rows says nothing of it.",
             f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained.",
         )
+    if kind.wants == "pair":
+        raise RequestError(
+            f"Task {name!r} is of pairs of rows, not of rows.",
+            "selftaught evaluate RUN DATA --task similarity --columns first second.",
+        )
     if kind.wants == "nothing":
         raise RequestError(
             f"Task {name_of(kind())!r} learns from no labels.",

@@ -25,6 +25,8 @@ from .precision import precision_for
 from .semi import Companion
 
 Mode = Literal["full", "gradual", "lora"]
+WARMUP = {"cosine": 0.1, "slanted-triangular": 0.1, "one-cycle": 0.25}
+"""Share of the steps over which the rate rises: ULMFiT's and fastai's own."""
 
 
 class Tuned(nn.Module):
@@ -63,7 +65,9 @@ class Plan:
     lr: float | None = None
     """Peak learning rate of the head; None takes 1e-3, with lora 3e-3."""
     layer_decay: float = 0.75
-    """Each layer below the head learns at this share of the one above it."""
+    """Each layer below the head learns at this share of the one above it (ULMFiT: 1 / 2.6)."""
+    schedule: Literal["cosine", "one-cycle", "slanted-triangular"] = "cosine"
+    """How the rate rises and falls: linear and cosine; Smith's one cycle, momentum included; ULMFiT's slanted triangle."""
     weight_decay: float = 0.05
     clip: float = 1.0
     views: Literal["mild", "plain"] = "mild"
@@ -78,6 +82,8 @@ class Plan:
         if low or self.rate <= 0:
             name = low[0] if low else "lr"
             raise RequestError(f"{name} = {getattr(self, name)} trains nothing.", "Give a number above 0.")
+        if not 0 < self.layer_decay <= 1:
+            raise RequestError(f"layer_decay = {self.layer_decay} is no share of a rate.", "Give above 0, at most 1.")
         if self.mode == "gradual" and max(self.epochs, self.steps) < 2:
             raise RequestError("One epoch unfreezes nothing: it trains the head alone.", "Give --epochs 2 or more.")
 
@@ -140,7 +146,7 @@ def _train(
     model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener, beside
 ) -> History:
     batches, epochs = _length(plan, len(train))
-    recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=0.1)
+    recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=WARMUP[plan.schedule], schedule=plan.schedule)
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.999), fused=fused)
     view_of, wanted = _training_views(data, plan, device), torch.from_numpy(np.ascontiguousarray(targets))

@@ -17,7 +17,7 @@ from . import checkpoint, schedule
 from .observe import Moment, Observer
 from .optimizers import load_state
 from .run import Run
-from .step import STEPS, check_accumulation, make_batch
+from .step import ROWS, STEPS, check_accumulation, make_batch
 
 PATIENCE = 5  # steps in a row that may be skipped for a non-finite loss or gradient before the run stops
 
@@ -179,11 +179,14 @@ def _agree(device: torch.device, *wishes: bool) -> list[bool]:
 
 
 def _moment(training: Training, outputs: dict, loss: float, rate: float, wait: float, with_features: bool) -> Moment:
-    aside = {"loss", "features", *training.method.commits}
+    aside = {"loss", *ROWS, *training.method.commits}
     scalars = {k: float(v) for k, v in outputs.items() if k not in aside}
     features = outputs["features"].detach().float() if with_features and "features" in outputs else None
     if features is not None:
         training.rank = measures.effective_rank(features, centred=True)
+        if "positives" in outputs and len(features) > 1:
+            scalars["alignment"] = measures.alignment(features, outputs["positives"])
+            scalars["uniformity"] = measures.uniformity(features)
     rows = training.step * training.recipe.batch
     return Moment(
         training.step, training.horizon, loss, scalars, features, rate, training.seconds,

@@ -12,6 +12,9 @@ from torch import Tensor
 from .. import measures
 from .run import Run
 
+ONE_POINT = -0.01
+"""Uniformity above this is collapse: rows less than 0.07 apart on the unit sphere."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -75,7 +78,7 @@ class Metrics:
 
 @dataclass
 class Collapse:
-    """Rings when the representations of different rows become one: dead dimensions, effective rank, mean cosine.
+    """Rings when the representations of different rows become one: dead dimensions, effective rank, mean cosine, uniformity.
 
     The rank is of centred features: a constant offset is not collapse and noise is not health (docs: is it collapsing).
     """
@@ -91,15 +94,26 @@ class Collapse:
             rank = measures.effective_rank(moment.features, centred=True)
         dead = measures.dead_dimensions(moment.features)
         cosine = measures.mean_cosine(moment.features)
-        found = dead > 0.9 or rank < 1.5 or cosine > 0.999
+        even = moment.scalars.get("uniformity", -math.inf)
+        found = dead > 0.9 or rank < 1.5 or cosine > 0.999 or even > ONE_POINT
         self.streak = self.streak + 1 if found else 0
         if self.streak != self.patience:
             return None
         return (
             f"collapse: different rows get nearly the same representation (effective rank {rank:.1f} of "
-            f"{moment.features.shape[1]}, {dead:.0%} of the dimensions dead, mean cosine {cosine:.3f}). "
+            f"{moment.features.shape[1]}, {dead:.0%} of the dimensions dead, mean cosine {cosine:.3f}{_spread(moment.scalars)}). "
             "A lower learning rate, a larger batch or another method usually cures it."
         )
+
+
+def _spread(scalars: dict[str, float]) -> str:
+    """uniformity and alignment in words, where the method has pairs of views."""
+    if "uniformity" not in scalars:
+        return ""
+    return (
+        f", uniformity {scalars['uniformity']:.3f}, where 0 is a single point: that views of one row agree (alignment "
+        f"{scalars['alignment']:.3f}) says nothing then"
+    )
 
 
 @dataclass

@@ -113,6 +113,9 @@ def replayed(model, method: Method, batch: Batch, backward: Backward, micro: int
     return outputs
 
 
+ROWS = ("features", "positives")
+"""Outputs of a loss that hold a line for each row."""
+
 STEPS = {"whole": whole, "sum": summed, "replay": replayed}
 
 
@@ -123,7 +126,7 @@ def _merge(
     merged = dict(outputs)
     for name, value in part.items():
         value = value.detach()
-        if name == "features":
+        if name in ROWS:
             merged[name] = torch.cat([outputs[name], value]) if name in outputs else value
         else:
             merged[name] = outputs.get(name, torch.zeros_like(value)) + (

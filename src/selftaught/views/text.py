@@ -25,7 +25,8 @@ class Excerpt:
     """A stretch of each row, of `share` (lowest, highest) of its tokens, as long as `context` allows, between marks.
 
     `head`: from the row's beginning, else from anywhere.  `delete` and `swap` are the chances of a token to be left out, and of two
-    neighbours to change places.  A stretch has at least `least` tokens where the row has, and never none.
+    neighbours to change places.  A stretch has at least `least` tokens where the row has, and never none.  `closed`: END stands behind a
+    stretch that was cut off too, as other libraries' tokenizers put it.
     """
 
     context: int
@@ -34,6 +35,7 @@ class Excerpt:
     delete: float = 0.0
     swap: float = 0.0
     least: int = 4
+    closed: bool = False
 
     def __call__(self, view: View, draw: Draw) -> View:
         """View of ids and valid (B, L + 2 at most); params "start" and "span" say which tokens of the row it shows.
@@ -52,7 +54,7 @@ class Excerpt:
         if self.delete:
             number = draw.uniform("delete", ids.shape[1])
             ids, inside = without(ids, inside, number < self.delete, number)
-        ids, valid = marked(ids, inside, start + span == lengths)
+        ids, valid = marked(ids, inside, (start + span == lengths) | self.closed)
         return View(view.modality, view.role, {"ids": ids, "valid": valid}, {"start": start, "span": span})
 
     def describe(self) -> str:
@@ -87,6 +89,16 @@ def without(ids: Tensor, inside: Tensor, gone: Tensor, number: Tensor) -> tuple[
     width = int(count.max()) if len(count) else 0
     inside = torch.arange(width, device=ids.device) < count[:, None]
     return ids.gather(1, order[:, :width]).masked_fill(~inside, PAD), inside
+
+
+def deleted(ids: Tensor, valid: Tensor, share: float, draw: Draw, specials: int = len(MARKS)) -> tuple[Tensor, Tensor]:
+    """Rows between marks without about `share` of their tokens, closed up; the first `specials` ids and one token of each row stay.
+
+    -> ids, valid."""
+    ordinary = valid & (ids >= specials)
+    number = draw.uniform("delete", ids.shape[1])
+    best = number.masked_fill(~ordinary, -1)  # where a row holds marks alone, its first one stays, as all of them do
+    return without(ids, valid, ordinary & (number < share), best)
 
 
 def marked(ids: Tensor, inside: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
