@@ -45,9 +45,14 @@ def head_loss(
     chosen: Tensor,
     total: Tensor | None = None,
 ) -> Tensor:
-    """token_loss of head(hidden) for `hidden` (M, D), without ever holding all logits of a vocabulary (see losses.vocabulary)."""
-    if target.kind != "class" or not isinstance(head, torch.nn.Linear):
+    """token_loss of head(hidden) for `hidden` (M, D), without ever holding all logits of a vocabulary (see losses.vocabulary).
+
+    That is for linear heads; one that does more before its last layer says so by a method `before` (nets.heads.LanguageHead)."""
+    before = getattr(head, "before", None)
+    plain = isinstance(head, torch.nn.Linear) and (before is not None or type(head).forward is torch.nn.Linear.forward)
+    if target.kind != "class" or not plain:
         return token_loss(head(hidden), target, chosen, total)
+    hidden = hidden if before is None else before(hidden)
     wanted = target.values[chosen]
     if len(wanted) != len(hidden):
         raise ValueError(f"{len(hidden)} predictions for {len(wanted)} chosen tokens")

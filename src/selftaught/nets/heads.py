@@ -61,8 +61,12 @@ class LanguageHead(nn.Linear):
             nn.init.normal_(self.dense.weight, std=0.02)
             nn.init.zeros_(self.dense.bias)
 
+    def before(self, x: Tensor) -> Tensor:
+        """What the vocabulary's layer reads, (..., inner): losses take it from here without holding all logits."""
+        return self.norm(F.gelu(self.dense(x))) if self.predicts == "own" else x
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.norm(F.gelu(self.dense(x))) if self.predicts == "own" else x)
+        return super().forward(self.before(x))
 
     def config(self) -> dict:
         return {"kind": "language-head", "options": self.options}
