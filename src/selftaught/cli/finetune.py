@@ -225,7 +225,7 @@ def _blind(result: dict) -> list[str]:
             f"blind, {row['name']}: {row[result['metric']]:.3f} [{row['low']:.3f}, {row['high']:.3f}]; "
             f"the model is better by {less['mean']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
         )
-    copies, repaired = result["copies"], result.get("repaired")
+    copies, repaired = result.get("copies"), result.get("repaired")
     lines += [f"{copies} test rows are copies of training rows"] * bool(copies)
     lines += [f"in {repaired} test sentences the likeliest tags were no sequence of spans: the likeliest such sequence is taken"] * bool(repaired)  # fmt: skip
     return lines

@@ -46,7 +46,7 @@ def token_loss(
 
 def head_loss(
     hidden: Tensor,
-    head: Callable[[Tensor], Tensor],
+    head: torch.nn.Module | Tensor,
     target: Target,
     chosen: Tensor,
     total: Tensor | None = None,
@@ -55,16 +55,18 @@ def head_loss(
 ) -> Tensor:
     """token_loss of head(hidden) for `hidden` (M, D), without ever holding all logits of a vocabulary (see losses.vocabulary).
 
-    A head that is a linear layer, with a step `before` it or without, is taken apart; of any other all logits are made.
+    A head that is a table (V, D), or a linear layer, with a step `before` it or without, is taken apart; of any other all logits are made.
     """
-    before = getattr(head, "before", None)
-    known = before is not None or type(head).forward is torch.nn.Linear.forward  # type: ignore[attr-defined]
-    if target.kind != "class" or not (isinstance(head, torch.nn.Linear) and known):
-        return token_loss(head(hidden), target, chosen, total, smoothing=smoothing)
+    before, weight, bias = getattr(head, "before", None), head, None
+    if isinstance(head, torch.nn.Linear) and (before is not None or type(head).forward is torch.nn.Linear.forward):
+        weight, bias = head.weight, head.bias
+    if target.kind != "class" or not isinstance(weight, Tensor):
+        predictions = F.linear(hidden, head) if isinstance(head, Tensor) else head(hidden)
+        return token_loss(predictions, target, chosen, total, smoothing=smoothing)
     wanted = target.values[chosen]
     if len(wanted) != len(hidden):
         raise ValueError(f"{len(hidden)} predictions for {len(wanted)} chosen tokens")
     if total is None:
         total = dist.total(torch.tensor(len(wanted), device=hidden.device))
     read = hidden if before is None else before(hidden)
-    return mean(summed_cross_entropy(read, head.weight, head.bias, wanted, smoothing)[None], total)
+    return mean(summed_cross_entropy(read, weight, bias, wanted, smoothing)[None], total)

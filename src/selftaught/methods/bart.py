@@ -97,7 +97,7 @@ class BART(Method):
         read = self.encoder.trunk(self.encoder.tokenize(spoilt))
         hidden = self.decoder(ids[:, :-1], read)[there]
         target = Target("class", ids[:, 1:], there, classes=self.decoder.outputs)
-        loss = head_loss(hidden, self.decoder.logits, target, there, batch.total)
+        loss = head_loss(hidden, self.decoder.table, target, there, batch.total)
         guess = self.blind(target.values[there])
         return {"loss": loss, "features": self.encoder.pool(read).detach(), "hidden": gone, **guess}
 

@@ -96,7 +96,7 @@ class T5(Method):
         told = known(written, there, self.specials)[:, 1:]
         hidden = self.decoder(written[:, :-1], read)[told]
         target = Target("class", written[:, 1:], told, classes=self.decoder.outputs)
-        loss = head_loss(hidden, self.decoder.logits, target, target.valid, batch.total)
+        loss = head_loss(hidden, self.decoder.table, target, target.valid, batch.total)
         with torch.no_grad():
             gone = dist.total((spans > 0).sum()) / dist.total(able.sum()).clamp_min(1)
         guess = self.blind(target.values[target.valid])

@@ -58,6 +58,11 @@ class EncoderDecoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         return self.decoder.logits(hidden)
 
+    @property
+    def top(self) -> Tensor:
+        """What makes logits of `hidden`, for losses.head_loss."""
+        return self.decoder.table
+
     def write(self, source: View) -> _Decoding:
         """The beginning of an answer to each source."""
         return _Decoding(self.decoder, self.encoder.trunk(self.encoder.tokenize(source)))
@@ -141,6 +146,11 @@ class LeftToRight(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)
+
+    @property
+    def top(self) -> nn.Module:
+        """What makes logits of `hidden`, for losses.head_loss."""
+        return self.head
 
     def write(self, source: View) -> _Continuing:
         """The beginning of an answer to each source."""

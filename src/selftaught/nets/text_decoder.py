@@ -214,10 +214,15 @@ class TextDecoder(nn.Module):
         tokens = encoder.tokenize(replace(view, parts={**view.parts, "ids": ids.masked_fill(mark, MASK)}))
         return tokens.with_values(torch.where(mark[..., None], self.embed(ids).to(tokens.values.dtype), tokens.values))
 
+    @property
+    def table(self) -> Tensor:
+        """(outputs, D): the vectors of the vocabulary, those of the sentinels behind."""
+        own: Tensor = self.embedding.weight  # type: ignore[union-attr, assignment]
+        return own if self.sentinels is None else torch.cat([own, self.sentinels.weight])
+
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., outputs) of hidden (..., D)."""
-        own = self.embedding.weight
-        return F.linear(hidden, own if self.sentinels is None else torch.cat([own, self.sentinels.weight]))
+        return F.linear(hidden, self.table)
 
     def forward(self, ids: Tensor, memory: Tokens) -> Tensor:
         """(B, T, D): after each of the ids (B, T), BEGIN first; padding stands behind, where nobody looks."""

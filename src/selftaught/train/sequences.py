@@ -187,7 +187,7 @@ def loss_of(model: Writer, pairs: TextPairs, places: np.ndarray, device, smoothi
     hidden, wanted = hidden[known], wanted[known]
     every = torch.ones_like(wanted, dtype=torch.bool)
     target = Target("class", wanted, every, classes=pairs.sources.modality.vocabulary)
-    return head_loss(hidden, model.logits, target, every, smoothing=smoothing), len(wanted)
+    return head_loss(hidden, model.top, target, every, smoothing=smoothing), len(wanted)
 
 
 @torch.no_grad()
