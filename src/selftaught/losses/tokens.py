@@ -49,8 +49,8 @@ def head_loss(
 
     That is for linear heads; one that does more before its last layer says so by a method `before` (nets.heads.LanguageHead)."""
     before = getattr(head, "before", None)
-    plain = isinstance(head, torch.nn.Linear) and (before is not None or type(head).forward is torch.nn.Linear.forward)
-    if target.kind != "class" or not plain:
+    more = before is None and type(head).forward is not torch.nn.Linear.forward
+    if target.kind != "class" or not isinstance(head, torch.nn.Linear) or more:
         return token_loss(head(hidden), target, chosen, total)
     hidden = hidden if before is None else before(hidden)
     wanted = target.values[chosen]
