@@ -1,5 +1,6 @@
 """The loss on held-out rows: written down, the same masks each time, and nothing of the run changed by it."""
 
+import pytest
 import torch
 
 from selftaught import train
@@ -40,3 +41,14 @@ def test_without_a_holdout_or_where_rows_meet_there_is_none(tmp_path):
     assert not held_out.rows(run(tmp_path / "a").run.folder)
     done = train.pretrain(TEXTS, method="simclr", steps=2, recipe={"batch": 8}, holdout=0.2, out=tmp_path / "b")
     assert not held_out.rows(done.run.folder)
+
+
+@pytest.mark.parametrize("method", ["electra", "hybrid"])
+def test_a_loss_of_several_means_is_followed_too(method, tmp_path):
+    train.pretrain(
+        TEXTS[:40], method=method, steps=2, holdout=0.3, recipe={"batch": 4}, encoder="text-transformer", encoder_options=SMALL,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    found = held_out.rows(tmp_path / "run")
+    assert [row["step"] for row in found][-1] == 2
+    assert all(row["loss"] > 0 for row in found)

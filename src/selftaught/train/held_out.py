@@ -61,7 +61,7 @@ class HeldOut:
                     progress=1.0,
                 )
                 counted = method.count(batch)
-                count = float(len(places) if counted is None else counted)
+                count = float(len(places) if counted is None else counted.sum())
                 outputs = method(batch)
                 for name, value in outputs.items():
                     if name not in ("features", *method.commits) and value.numel() == 1:
