@@ -48,7 +48,15 @@ def clusters(documents=500, size=10, seed=0):
 
 
 def plan(**options):
-    given = {"way": "skip-gram", "vocabulary": 45, "specials": 5, "dimensions": 12, "min_count": 1, "sample": 0, "epochs": 3}
+    given = {
+        "way": "skip-gram",
+        "vocabulary": 45,
+        "specials": 5,
+        "dimensions": 12,
+        "min_count": 1,
+        "sample": 0,
+        "epochs": 3,
+    }
     return Plan(**{**given, **options})
 
 
@@ -133,11 +141,20 @@ def test_rare_words_have_no_vector_and_no_weight():
 
 
 def test_bad_options_name_what_is_accepted(tmp_path):
-    for name, value in {"window": 0, "negatives": 0, "dimensions": 0, "sample": 2.0, "rate": -1.0, "epochs": -1.0}.items():
+    for name, value in {
+        "window": 0,
+        "negatives": 0,
+        "dimensions": 0,
+        "sample": 2.0,
+        "rate": -1.0,
+        "epochs": -1.0,
+    }.items():
         with pytest.raises(RequestError, match=f"{name} = {value}"):
             plan(**{name: value})
     with pytest.raises(RequestError, match="n-grams"):
-        selftaught.pretrain(texts(), method="fasttext", out=tmp_path / "run", options={"shortest": 9, "longest": 3}, epochs=1)
+        selftaught.pretrain(
+            texts(), method="fasttext", out=tmp_path / "run", options={"shortest": 9, "longest": 3}, epochs=1
+        )
 
 
 def learn(folder, method="skip-gram", **settings):
@@ -157,7 +174,9 @@ def test_texts_to_words(tmp_path, method):
     assert len(words) == 19
     near = {name for name, _ in words.near("ship", 5)}
     assert len(near & set(TOPICS["sea"].split())) >= 4
-    view = selftaught.open_data(["the ship and the tide"], modality=selftaught.modalities.load(done.run.encoder)).fetch([0])
+    view = selftaught.open_data(["the ship and the tide"], modality=selftaught.modalities.load(done.run.encoder)).fetch(
+        [0]
+    )
     encoder = done.encoder()
     weight = {w: 1e-3 / (1e-3 + float(f)) for w, f in zip(words.names, encoder.get_buffer("frequency")[encoder.get_buffer("frequency") > 0], strict=True)}  # fmt: skip
     known = ["the", "ship", "the", "tide"]
@@ -220,7 +239,9 @@ def test_training_begins_with_another_programs_vectors(tmp_path):
     with pytest.raises(RequestError, match="16 dimensions, not 8"):
         learn(tmp_path / "other", encoder=f"word2vec:{tmp_path / 'w.bin'}", options={"dimensions": 8})
     with pytest.raises(RequestError, match="no encoder by itself"):
-        selftaught.pretrain(texts(), method="simclr", encoder=f"word2vec:{tmp_path / 'w.bin'}", steps=1, out=tmp_path / "net")
+        selftaught.pretrain(
+            texts(), method="simclr", encoder=f"word2vec:{tmp_path / 'w.bin'}", steps=1, out=tmp_path / "net"
+        )
     with pytest.raises(ModelError, match="There is no file"):
         learn(tmp_path / "gone", encoder="word2vec:gone.bin")
 

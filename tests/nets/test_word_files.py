@@ -17,7 +17,7 @@ from selftaught.nets.words import Words
 NAMES = ["the", "naïve", "日本", "don't", "3", "a" * 200]
 
 
-def vectors(rows=len(NAMES), width=7):
+def vectors(rows=6, width=7):
     return np.random.default_rng(0).normal(0, 3, (rows, width)).astype(np.float32)
 
 
@@ -47,7 +47,9 @@ def test_any_words_and_numbers_come_back(tmp_path_factory, names, numbers, endin
 def test_binary_without_line_feeds_and_words_that_stand_twice(tmp_path):
     """gensim writes no line feed behind a vector; the first of two vectors of a word counts."""
     path = tmp_path / "w.bin"
-    path.write_bytes(b"3 2\n" + b"".join(w + b" " + v.tobytes() for w, v in zip([b"a", b"b\xff", b"a"], vectors(3, 2), strict=True)))
+    path.write_bytes(
+        b"3 2\n" + b"".join(w + b" " + v.tobytes() for w, v in zip([b"a", b"b\xff", b"a"], vectors(3, 2), strict=True))
+    )
     names, found = word_files.read(path)
     assert names == ["a", "b\ufffd"]
     np.testing.assert_array_equal(found, vectors(3, 2)[:2])
@@ -90,8 +92,8 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         word_files.write(tmp_path / "w.txt", ["a"], vectors(1) * np.nan)
     with pytest.raises(RequestError, match="does not say which format"):
         word_files.write(tmp_path / "w.pkl", ["a"], vectors(1))
+    (tmp_path / "folder.bin").mkdir()
     with pytest.raises(ModelError, match="no regular file"):
-        (tmp_path / "folder.bin").mkdir()
         word_files.read(tmp_path / "folder.bin")
     assert [p.name for p in tmp_path.iterdir()] == ["folder.bin"]
 

@@ -43,7 +43,9 @@ def against(rows, places, group, outputs, rate):
 
     A place that comes twice is met the second time as the first has left it."""
     loss, wanted = 0.0, {}
-    scores = {(c, k): rows[place] @ outputs[word] for c, place in enumerate(places) for k, (word, _) in enumerate(group)}
+    scores = {
+        (c, k): rows[place] @ outputs[word] for c, place in enumerate(places) for k, (word, _) in enumerate(group)
+    }
     for c, place in enumerate(places):
         before = rows[place].copy()
         for k, (word, label) in enumerate(group):
@@ -64,7 +66,11 @@ def by_hand(ids, inputs, outputs, sampling, options, bag):
         mean, total = inputs[words].mean(0), np.zeros(WIDTH)
         for group in groups_of(kept[i], negatives):
             rows = mean[None].copy()
-            loss += against(rows, [0], group, outputs, options.rate) if bag else against(inputs, words, group, outputs, options.rate)
+            loss += (
+                against(rows, [0], group, outputs, options.rate)
+                if bag
+                else against(inputs, words, group, outputs, options.rate)
+            )
             count += len(group) * (1 if bag else len(words))
             total += rows[0] - mean
         np.add.at(inputs, words, np.broadcast_to(total, (len(words), WIDTH)))
@@ -108,7 +114,9 @@ def test_subwords_learn_as_loops_in_float64():
             if j <= i - options.window or i == len(kept) - 1:
                 np.add.at(table, rows[kept[j]], now[j] - begun[j])
                 del now[j]
-    kernel.train_subwords(ids, np.array([[0, len(ids), 7]]), 0.0, inputs, outputs, sampling, options, KEY, room, offsets, flat)
+    kernel.train_subwords(
+        ids, np.array([[0, len(ids), 7]]), 0.0, inputs, outputs, sampling, options, KEY, room, offsets, flat
+    )
     np.testing.assert_allclose(inputs, table, atol=3e-6)
     np.testing.assert_allclose(outputs, out, atol=3e-6)
     assert room.loss[0] == pytest.approx(loss, rel=1e-6)
@@ -130,7 +138,9 @@ def test_words_stay_and_are_drawn_as_often_as_word2vec_says():
     counts = np.array([0, 50_000, 20_000, 400, 7, 1])
     sampling = kernel.sampling(counts, sample=1e-2)
     share = counts[1:] / counts.sum() / 1e-2
-    np.testing.assert_allclose(sampling.keep[1:] / kernel.ALWAYS, np.minimum(1, (np.sqrt(share) + 1) / share), rtol=1e-8)
+    np.testing.assert_allclose(
+        sampling.keep[1:] / kernel.ALWAYS, np.minimum(1, (np.sqrt(share) + 1) / share), rtol=1e-8
+    )
     assert sampling.keep[0] == 0
     own = sampling.bound / 2.0**32
     chance = own.copy()

@@ -28,7 +28,9 @@ class Arguments(Common):
 def run(argv: list[str]) -> None:
     from ..evaluation import words
 
-    arguments = parse(Arguments, argv, "words", "Nearest words and analogies of word vectors; word2vec's files, which gensim reads.")
+    arguments = parse(
+        Arguments, argv, "words", "Nearest words and analogies of word vectors; word2vec's files, which gensim reads."
+    )
     if not arguments.near and not arguments.analogy and not arguments.to:
         raise RequestError("Nothing is asked of these words.", "Say --near WORD, --analogy A B C or --to FILE.")
     held = words(arguments.run)
@@ -39,7 +41,13 @@ def run(argv: list[str]) -> None:
         held.write(Path(arguments.to))
     for one in asked:
         one["words"] = [{"word": word, "cosine": round(cosine, 6)} for word, cosine in one["words"]]
-    result = {"run": arguments.run, "count": len(held), "dimensions": held.vectors.shape[1], "answers": asked, "file": arguments.to}
+    result = {
+        "run": arguments.run,
+        "count": len(held),
+        "dimensions": held.vectors.shape[1],
+        "answers": asked,
+        "file": arguments.to,
+    }
     emit(result, arguments.json, _text(result))
 
 
