@@ -18,7 +18,7 @@ from record import Results, shared
 
 DATA = ("cifar10", "fashion-mnist")
 SEEDS, BUDGET = 3, 10
-UNFIT = ("masked-token", "next-token", "distil", "together")
+UNFIT = ("masked-token", "next-token", "hybrid", "simcse", "distil", "together")
 """Not in the field: text's own, and what needs a teacher or other methods named."""
 
 

@@ -57,6 +57,7 @@ def table() -> str:
         ("dense", _dense),
         ("methods", _methods),
         ("dense", _dense),
+        ("word_vectors", _word_vectors),
     ):
         if name in found:
             lines += [f"| {what} | {figure} | {where} |" for what, figure, where in rows(found[name])]
@@ -252,6 +253,25 @@ def _methods(found: dict):
 SHOWN = re.compile(
     r"(features|pretrained|untrained|raw|scratch|blind) .*(probe|linear +last +(5|20) |finetune +last +20 )"
 )
+
+
+def _word_vectors(found: dict):
+    from word_vectors import METHODS, SEEDS, WHO
+
+    cells = found["cells"]
+    for method in METHODS:
+        speeds = [cells[f"speed {method} {n}"] for n in (1, 2) if f"speed {method} {n}" in cells]
+        if len(speeds) == 2:
+            one, two = speeds
+            text = f"{two['ours']:,.0f} words/s on two threads, {two['ratio']:.1f} x gensim's {two['gensim']:,.0f}; {two['ours'] / one['ours']:.2f} x one thread"
+            yield f"{method} on IMDb's text, medians of {len(two['repeats'])} alternating repeats", text, _where(two)
+        for name, key in (("wordsim", "spearman"), ("simlex", "spearman"), ("analogies", "accuracy")):
+            sides = [[cells.get(f"quality {method} {who} seed {seed}") for seed in SEEDS] for who in WHO]
+            if all(cell for side in sides for cell in side):
+                ours, theirs = ([cell[name][key] for cell in side] for side in sides)
+                spread = "{:.3f} ({:.3f} to {:.3f})"
+                text = f"ours {spread.format(sum(ours) / len(ours), min(ours), max(ours))}, gensim {spread.format(sum(theirs) / len(theirs), min(theirs), max(theirs))}"
+                yield f"{method}, {name} {key}, {len(SEEDS)} seeds", text, _where(sides[0][0])
 
 
 def real_run() -> str:

@@ -27,7 +27,7 @@ from ..nets.word_fit import Fitting, Plan
 class CBOW(ClosedForm):
     """word2vec's continuous bag of words."""
 
-    family: ClassVar[str] = "word vectors"
+    family: ClassVar[str] = "predictive"
     paper: ClassVar[str] = "Mikolov et al. 2013, Efficient Estimation of Word Representations in Vector Space"  # fmt: skip
     aliases: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset({"words"})

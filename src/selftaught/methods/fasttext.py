@@ -29,7 +29,7 @@ from ..nets.word_fit import Fitting, Plan
 class FastText(ClosedForm):
     """fastText's skip-gram over subwords."""
 
-    family: ClassVar[str] = "word vectors"
+    family: ClassVar[str] = "predictive"
     paper: ClassVar[str] = "Bojanowski et al. 2017, Enriching Word Vectors with Subword Information"  # fmt: skip
     aliases: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset({"words"})

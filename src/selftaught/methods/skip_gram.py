@@ -28,7 +28,7 @@ from ..nets.word_fit import Fitting, Plan
 class SkipGram(ClosedForm):
     """word2vec's skip-gram."""
 
-    family: ClassVar[str] = "word vectors"
+    family: ClassVar[str] = "predictive"
     paper: ClassVar[str] = "Mikolov et al. 2013, Distributed Representations of Words and Phrases and their Compositionality"  # fmt: skip
     aliases: ClassVar[tuple[str, ...]] = ("skipgram", "word2vec")
     needs: ClassVar[frozenset[str]] = frozenset({"words"})

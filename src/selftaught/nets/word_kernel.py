@@ -194,7 +194,7 @@ def _against(sources, results, count, targets, negatives, blocks, rate, scores, 
     """The centre and its negatives, group after group, against `count` rows."""
     for first in range(0, negatives + 1, GROUP):
         group = targets + 8 * first
-        dots(sources, count, group, blocks, scores)
+        dots(sources, count, group, blocks, scores)  # type: ignore[call-arg]
         slopes(scores, count, np.int64(min(GROUP, negatives + 1 - first)), np.int64(first == 0), rate, lanes)
         update(sources, results, count, group, blocks, scores)
 
@@ -232,7 +232,7 @@ def train(ids, units, done, inputs, outputs, sampling, options, key, room, bag):
                 )  # fmt: skip
             if at + 1 < AHEAD and i + 1 < n:
                 for k in range(negatives + 1):
-                    prefetch(room.targets[(at + 1) * groups * GROUP + k], size)
+                    prefetch(room.targets[(at + 1) * groups * GROUP + k], size)  # type: ignore[call-arg]
             half = half_width(places[i], key, options.window)
             count = 0
             for j in range(max(0, i - half), min(n, i + half + 1)):
@@ -246,7 +246,7 @@ def train(ids, units, done, inputs, outputs, sampling, options, key, room, bag):
                 _settle(tally)
                 factors = rows * groups
             if bag:
-                combine(sources, count, blocks, np.float32(1) / np.float32(count), mean)
+                combine(sources, count, blocks, np.float32(1) / np.float32(count), mean)  # type: ignore[call-arg]
                 combine(sources, 0, blocks, np.float32(0), change)
                 _against(
                     room.lists.ctypes.data, room.lists.ctypes.data + 8, 1, mine, negatives, blocks, rate, scores, lanes
@@ -265,7 +265,7 @@ def _enter(word, table, offsets, rows, size, blocks, lists, hidden, start):
     count = offsets[word + 1] - offsets[word]
     for k in range(count):
         lists[k] = table + np.int64(rows[offsets[word] + k]) * size
-    combine(lists.ctypes.data, count, blocks, np.float32(1) / np.float32(count), hidden)
+    combine(lists.ctypes.data, count, blocks, np.float32(1) / np.float32(count), hidden)  # type: ignore[call-arg]
     combine(lists.ctypes.data, count, blocks, np.float32(1) / np.float32(count), start)
 
 
@@ -275,7 +275,7 @@ def _leave(word, table, offsets, rows, size, blocks, lists, hidden, start):
     count = offsets[word + 1] - offsets[word]
     for k in range(count):
         lists[k] = table + np.int64(rows[offsets[word] + k]) * size
-    spread_difference(hidden, start, lists.ctypes.data, count, blocks)
+    spread_difference(hidden, start, lists.ctypes.data, count, blocks)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True)

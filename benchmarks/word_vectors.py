@@ -1,0 +1,196 @@
+"""Word vectors beside gensim's: words a second, and how well they know which words are alike.
+
+    GENSIM_PYTHON=.../bin/python python benchmarks/word_vectors.py [speed] [quality]
+
+Both read IMDb's reviews (train and unsup) as the same lower-case words, gensim by `corpus_file`, with the same dimensions, window, negatives, rate,
+subsampling, least count and epochs.  speed: raw words a second over one epoch of 10,000 reviews, five alternating repeats on one thread and on two,
+medians; ours counts words and copies its state within the clock, gensim's vocabulary is built before it.  quality: five epochs
+of all reviews on two threads, three seeds; Spearman's correlation with WordSim-353 and SimLex-999, and Google's analogies whose words are all among
+the 30,000 most frequent.  GENSIM_PYTHON is the python of an environment with gensim 4.4.
+"""
+
+import json
+import lzma
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import unicodedata
+from pathlib import Path
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+import re
+
+import numpy as np
+from record import ROOT, Results, shared
+
+METHODS = ("skip-gram", "cbow", "fasttext")
+SETTINGS = {"dimensions": 100, "window": 5, "negatives": 5, "rate": 0.025, "min_count": 5, "buckets": 1 << 18}
+SAMPLE = {"fasttext": 1e-4}
+EPOCHS, SEEDS, REPEATS, FEW = 5, (0, 1, 2), 5, 10_000
+FREQUENT = 30_000
+WHO = ("ours", "gensim")
+
+
+def reviews() -> list[str]:
+    import pyarrow.parquet as pq
+
+    folder = shared("imdb")
+    return [
+        t
+        for part in ("train", "unsup")
+        for t in pq.read_table(folder / f"{part}.parquet", columns=["text"])["text"].to_pylist()
+    ]
+
+
+def corpus_file(texts: list[str], path: Path) -> int:
+    """Writes a line of words a review, cut as the tokenizer "words" cuts them; returns how many words."""
+    from selftaught.modalities import _tokenizer
+
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for text in texts:
+            words = re.findall(_tokenizer.WORD, unicodedata.normalize("NFC", text).lower())
+            count += len(words)
+            file.write(" ".join(words) + "\n")
+    return count
+
+
+def ours(data, method: str, threads: int, epochs: float, seed: int):
+    """(seconds, the fit) of our own."""
+    from selftaught.nets.subwords import Subwords
+    from selftaught.nets.word_fit import Fitting, Plan
+
+    chosen = {k: v for k, v in SETTINGS.items() if k != "buckets"}
+    subwords = Subwords(SETTINGS["buckets"]) if method == "fasttext" else None
+    plan = Plan(
+        way="subwords" if subwords else method, vocabulary=data.modality.vocabulary, specials=data.modality.specials, subwords=subwords,
+        sample=SAMPLE.get(method, 1e-3), epochs=epochs, threads=threads, seed=seed, **chosen,
+    )  # fmt: skip
+    fitting = Fitting(plan, data.modality.words)
+    began = time.perf_counter()
+    for _ in fitting.run(data, None):
+        continue
+    return time.perf_counter() - began, fitting
+
+
+def theirs(corpus: Path, method: str, threads: int, epochs: int, seed: int, out: Path | None = None) -> dict:
+    python = os.environ.get("GENSIM_PYTHON") or sys.exit("GENSIM_PYTHON names no python with gensim")
+    asked = {
+        **SETTINGS, "sample": SAMPLE.get(method, 1e-3), "corpus": str(corpus), "method": method, "threads": threads, "epochs": epochs,
+        "seed": seed + 1, "out": str(out) if out else None,
+    }  # fmt: skip
+    script = ROOT / "benchmarks" / "peers" / "gensim_words.py"
+    done = subprocess.run([python, str(script), json.dumps(asked)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def speed(results: Results, texts: list[str], folder: Path) -> None:
+    from selftaught import open_data
+
+    data, corpus = open_data(texts[:FEW], tokenizer="words"), folder / "few.txt"
+    count = corpus_file(texts[:FEW], corpus)
+    for method in METHODS:
+        for threads in (1, 2):
+            name = f"speed {method} {threads}"
+            if results.has(name):
+                continue
+            ours(data, method, threads, 0.01, 0)  # compiled
+            pairs = []
+            for repeat in range(REPEATS):
+                seconds, fitting = ours(data, method, threads, 1, repeat)
+                other = theirs(corpus, method, threads, 1, repeat)
+                pairs.append((fitting.corpus.words / seconds, other["words"] / other["seconds"]))
+                print(f"{name}: ours {pairs[-1][0]:,.0f} words/s, gensim {pairs[-1][1]:,.0f}", file=sys.stderr)
+            results.put(
+                name, ours=statistics.median(a for a, _ in pairs), gensim=statistics.median(b for _, b in pairs),
+                ratio=statistics.median(a / b for a, b in pairs), repeats=pairs, words=[fitting.corpus.words, other["words"], count],
+                vocabulary=[int((fitting.corpus.counts > 0).sum()), other["vocabulary"]], gensim_version=other["gensim"],
+            )  # fmt: skip
+
+
+def alike(words, name: str) -> dict:
+    """Spearman's correlation of cosines with people's scores, over the pairs whose words are both known."""
+    from scipy.stats import spearmanr
+
+    scores, cosines = [], []
+    for line in (shared("word-similarity") / name).read_text("utf-8").splitlines():
+        cells = line.split("\t")
+        if line.startswith("#") or len(cells) < 3 or not re.fullmatch(r"[\d.]+", cells[2]):
+            continue
+        a, b = cells[0].lower(), cells[1].lower()
+        if a in words and b in words:
+            one, two = words.vector(a), words.vector(b)
+            scores.append(float(cells[2]))
+            cosines.append(float(one @ two / (np.linalg.norm(one) * np.linalg.norm(two))))
+    return {"spearman": float(spearmanr(scores, cosines)[0]), "pairs": len(scores)}
+
+
+def analogies(words, frequent: list[str]) -> dict:
+    """The share of Google's analogies that are answered: b - a + c of unit vectors, among the frequent words."""
+    place = {w: i for i, w in enumerate(frequent)}
+    unit = np.stack([words.vector(w) for w in frequent])
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    path = shared("word-similarity") / "questions-words.txt.xz"
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        lines = [line.lower().split() for line in file if not line.startswith(":")]
+    asked = np.array([[place[w] for w in line] for line in lines if all(w in place for w in line)])
+    right = 0
+    for some in np.array_split(asked, max(1, len(asked) // 500)):
+        scores = (unit[some[:, 1]] - unit[some[:, 0]] + unit[some[:, 2]]) @ unit.T
+        np.put_along_axis(scores, some[:, :3], -np.inf, 1)
+        right += int((scores.argmax(1) == some[:, 3]).sum())
+    return {"accuracy": right / len(asked), "questions": len(asked)}
+
+
+def quality(results: Results, texts: list[str], folder: Path) -> None:
+    from selftaught import open_data
+    from selftaught.nets.words import Words
+
+    data, corpus = open_data(texts, tokenizer="words"), folder / "all.txt"
+    corpus_file(texts, corpus)
+    frequent = data.modality.words()[data.modality.specials :][:FREQUENT]
+    for seed in SEEDS:
+        for method in METHODS:
+            for who in WHO:
+                name = f"quality {method} {who} seed {seed}"
+                if results.has(name):
+                    continue
+                more = {}
+                if who == "ours":
+                    seconds, fitting = ours(data, method, 2, EPOCHS, seed)
+                    words = Words.of(fitting.kept().encoder, data.modality.words())
+                    more["losses"] = fitting.state["losses"].tolist()
+                else:
+                    seconds = theirs(corpus, method, 2, EPOCHS, seed, folder / "gensim.bin")["seconds"]
+                    words = Words.read(folder / "gensim.bin")
+                figures = {
+                    "wordsim": alike(words, "wordsim353.tsv"),
+                    "simlex": alike(words, "simlex999.txt"),
+                    "analogies": analogies(words, frequent),
+                }
+                print(f"{name}: {figures}", file=sys.stderr)
+                results.put(name, **figures, seconds=seconds, vocabulary=len(words), **more)
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or ["speed", "quality"]
+    results = Results(
+        "word_vectors",
+        **SETTINGS,
+        sample={"fasttext": 1e-4, "others": 1e-3},
+        epochs=EPOCHS,
+        seeds=list(SEEDS),
+        data="imdb, train and unsup",
+    )
+    texts = reviews()
+    with tempfile.TemporaryDirectory() as folder:
+        for part in wanted:
+            {"speed": speed, "quality": quality}[part](results, texts, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
