@@ -1,5 +1,6 @@
 """README's commands and Python, run as they stand on small data; only the length of pretraining is shortened."""
 
+import csv
 import os
 import re
 import shlex
@@ -39,7 +40,7 @@ def shortened(text: str) -> str:
 
 
 def test_the_commands_of_a_run_on_a_folder(place):
-    (commands,) = [block for block in blocks("") if block.startswith("selftaught look")]
+    (commands,) = [block for block in blocks("") if block.startswith("selftaught look photos")]
     lines = [line.split("#")[0].strip() for line in commands.splitlines()]
     assert len(lines) >= 8
     for line in lines:
@@ -51,6 +52,24 @@ def test_the_commands_of_a_run_on_a_folder(place):
         assert done.returncode == 0, (line, done.stderr[-2000:])
     assert (place / "run" / "report.html").exists()
     assert (place / "predictions.parquet").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_language_model(tmp_path):
+    texts, factors = modalities.find("text").toy(900, 0)
+    rows = [{"text": t, "label": int(k)} for t, k in zip(texts, factors["topic"], strict=True)]
+    with open(tmp_path / "reviews.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["text", "label"])
+        writer.writeheader()
+        writer.writerows(rows)
+    (commands,) = [block for block in blocks("") if block.startswith("selftaught look reviews")]
+    for line in commands.splitlines():
+        words = shlex.split(re.sub(r"--minutes \d+", "--minutes 0.05", line.split("#")[0]))
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ}
+        )
+        assert done.returncode == 0, (line, done.stderr[-2000:])
+    assert (tmp_path / "embedder" / "modules.json").exists()
 
 
 def test_the_python(place):
