@@ -182,6 +182,7 @@ def test_texts_to_words(tmp_path, method):
     known = ["the", "ship", "the", "tide"]
     wanted = np.mean([weight[w] * words.vector(w) for w in known], axis=0)
     np.testing.assert_allclose(encoder(view)[0].detach().numpy(), wanted, rtol=1e-4, atol=1e-6)
+    assert selftaught.modalities.load(done.run.encoder).context == 1024
     if method == "fasttext":
         assert words.near("ships", 1)[0][0] == "ship"
 

@@ -128,6 +128,8 @@ class Method(nn.Module):
     """Options that may name a folder: a run writes them down as absolute paths, so that it resumes from anywhere."""
     tokenizer: ClassVar[str | None] = None
     """The kind of tokenizer that it wants of a text modality ("words"); None: the modality's own choice."""
+    context: ClassVar[int | None] = None
+    """How many tokens of a text it wants to be read at once, where --size does not say: word vectors cost no more for more of them."""
     encoder: Encoder
 
     def __init_subclass__(cls, **kwargs):
@@ -224,6 +226,7 @@ class ClosedForm:
     closed_form: ClassVar[bool] = True
     folders: ClassVar[frozenset[str]] = frozenset()
     tokenizer: ClassVar[str | None] = None
+    context: ClassVar[int | None] = None
     """As a Method's."""
     begins_with: ClassVar[frozenset[str]] = frozenset()
     """Libraries whose models `--encoder LIBRARY:FILE` may give it to begin with: its option `start` then names the file."""

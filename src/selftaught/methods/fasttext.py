@@ -35,6 +35,7 @@ class FastText(ClosedForm):
     needs: ClassVar[frozenset[str]] = frozenset({"words"})
     folders: ClassVar[frozenset[str]] = frozenset({"start"})
     tokenizer: ClassVar[str | None] = "words"
+    context: ClassVar[int | None] = 1024
     begins_with: ClassVar[frozenset[str]] = frozenset({"word2vec"})
     exact: ClassVar[bool] = False
 

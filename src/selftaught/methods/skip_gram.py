@@ -34,6 +34,7 @@ class SkipGram(ClosedForm):
     needs: ClassVar[frozenset[str]] = frozenset({"words"})
     folders: ClassVar[frozenset[str]] = frozenset({"start"})
     tokenizer: ClassVar[str | None] = "words"
+    context: ClassVar[int | None] = 1024
     begins_with: ClassVar[frozenset[str]] = frozenset({"word2vec"})
     exact: ClassVar[bool] = False
 

@@ -154,7 +154,7 @@ def open_dataset(data, settings: Settings, listener: Listener, folder: Path | No
     """The packed dataset of `data`, whatever it is; as the run read its rows, where the encoder is a run's (in `folder`)."""
     start = modality_of_start(settings, listener, folder)
     dataset = modalities.open_data(
-        data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size,
+        data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size or (None if start else wanted_context(settings)),
         tokenizer=None if start else settings.tokenizer or wanted_tokenizer(settings), max_bad=settings.max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
@@ -174,6 +174,11 @@ def wanted_tokenizer(settings: Settings) -> str | None:
     if library == "transformers" and (Path(folder) / "tokenizer.json").is_file():
         return folder
     return methods.find(settings.method).tokenizer if settings.method else None
+
+
+def wanted_context(settings: Settings) -> int | None:
+    """The context in tokens that the method asks for, where it is named and asks."""
+    return methods.find(settings.method).context if settings.method else None
 
 
 def modality_of_start(settings: Settings, listener: Listener, folder: Path | None = None):
