@@ -26,7 +26,8 @@ def _head(held: dict | None) -> str:
     chip, cores = any_cell["machine"]["chip"]["name"], any_cell["machine"]["cores"]
     return (
         f"# Measured\n\nGenerated from result files: `make docs`.\n\nEvery method with its defaults for {minutes:g} minutes on {cores} cores ({chip}), {SEEDS} seeds, "
-        "by `benchmarks/methods.py`, which is made of `selftaught compare`. The last step counts, and nothing was chosen on the tested pictures. kNN: cosine, "
+        "by `benchmarks/methods.py`, which is made of `selftaught compare`. Minutes become steps by timing the first ones on free cores; seconds are those of the slowest seed, on a machine that "
+        "had other work to do by then. The last step counts, and nothing was chosen on the tested pictures. kNN: cosine, "
         f"k = 20, all labels; linear: all labels, and {BUDGET} a class (10 draws). In brackets the 95 % interval over pictures, draws and seeds. *Gain*: kNN minus that of the "
         "same encoder untrained, paired by picture, bold where its interval lies above zero. Two minutes are little: methods that need long runs stand low here, and that is what a "
         "laptop should know."
