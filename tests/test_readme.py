@@ -66,7 +66,12 @@ def test_the_commands_of_a_language_model(tmp_path):
     for line in commands.splitlines():
         words = shlex.split(re.sub(r"--minutes \d+", "--minutes 0.05", line.split("#")[0]))
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ}
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ},
         )
         assert done.returncode == 0, (line, done.stderr[-2000:])
     assert (tmp_path / "embedder" / "modules.json").exists()
