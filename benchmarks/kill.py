@@ -28,6 +28,7 @@ SPECIAL = {  # method: (modality, options)
     "simclr": ("image", ["--encoder", "resnet-small"]),
     "next-token": ("text", []),
     "masked-token": ("text", []),
+    **{name: ("text", ["--workers", "1"]) for name in ("cbow", "fasttext", "skip-gram")},  # exact on one thread alone
     "distil": ("image", ["--teacher", "TEACHER"]),
 }
 
@@ -36,7 +37,8 @@ def runs() -> dict[str, tuple[str, list[str]]]:
     """{method: (modality, options)} of every method there is."""
     from selftaught import methods
 
-    return {name: SPECIAL.get(name, ("image", [])) for name in methods.names()}
+    usual = {name: "image" if methods.fits(methods.find(name), "image") is None else "text" for name in methods.names()}
+    return {name: SPECIAL.get(name, (kind, [])) for name, kind in usual.items()}
 
 
 def with_teacher(data: Path, options: list[str], place: Path) -> list[str]:
@@ -64,7 +66,10 @@ def write_data(folder: Path) -> dict[str, Path]:
 
 
 def command(data: Path, out: Path, method: str, options: list[str]) -> list[str]:
-    length = [] if method == "sparse-manifold" else ["--steps", str(STEPS), "--set", "recipe.batch=128"]
+    from selftaught import methods
+
+    closed = methods.find(method).closed_form
+    length = [] if closed else ["--steps", str(STEPS), "--set", "recipe.batch=128"]
     every = ["--save-every", "2"]
     return [*PRETRAIN, str(data), "--method", method, "--out", str(out), "--json", *length, *every, *options]
 
