@@ -48,6 +48,10 @@ def test_every_modality_holds_to_the_contract(name):
         "target",
         "patches",
         "drawn",
+        "delete",
+        "pairs",
+        "vocabulary",
+        "words",
     }
     for method in [
         "sniff",
