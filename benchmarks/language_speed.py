@@ -3,7 +3,7 @@
     python benchmarks/language_speed.py [--repeats 5] [--cells masked-small,...]
 
 Cells: masked-small, causal-small (4 layers x 256, 8,192 ids), masked-large, causal-large (6 x 512, 30,000 ids): IMDb's reviews, packed beforehand into
-sequences of 128 tokens without padding, the same ones for both, in fp32 with AdamW and clipping at 1; `natural`: reviews as they are, at most 256 tokens of
+sequences of 128 tokens without padding, the same ones for both, in fp32 with AdamW and clipping at 1; `natural`: reviews as they are, at most 512 tokens of
 each, where the Trainer pads to the longest of a batch and ours packs them apart from one another (a row longer than that is cut for the Trainer, as its
 examples do; what counts are tokens of text).  No dropout on either side.  Each repeat is a process of its own; its first steps are not counted.
 `accumulation`: gradients of one batch in 1 and in 4 micro-batches of unequal numbers of targets, ours and the Trainer's, as a share of the whole gradient.
@@ -26,7 +26,7 @@ SIZES = {
     "large": {"width": 512, "depth": 6, "heads": 8, "ids": 30_000, "batch": 32},
 }
 CELLS = ("masked-small", "causal-small", "masked-large", "causal-large", "natural")
-CONTEXT, NATURAL, ROWS, STEPS, SKIP = 128, 256, 8000, 8, 3
+CONTEXT, NATURAL, ROWS, STEPS, SKIP = 128, 512, 8000, 8, 3
 
 
 def texts() -> list[str]:
@@ -38,7 +38,7 @@ def texts() -> list[str]:
 def parts(cell: str) -> tuple[str, dict, int]:
     """(masked or causal, sizes, context)."""
     kind, _, size = cell.partition("-")
-    return ("masked", SIZES["small"], NATURAL) if cell == "natural" else (kind, SIZES[size], CONTEXT)
+    return ("masked", {**SIZES["small"], "batch": 32}, NATURAL) if cell == "natural" else (kind, SIZES[size], CONTEXT)
 
 
 def opened(cell: str):

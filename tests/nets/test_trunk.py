@@ -244,3 +244,32 @@ def test_dropout_makes_two_passes_differ_only_in_training():
     assert close(net(tokens).values, net(tokens).values)
     net.train()
     assert not close(net(tokens).values, net(tokens).values)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", ["whole", "padded", "packed"])
+def test_reading_some_places_is_reading_all_and_taking_them(causal, kind):
+    torch.manual_seed(0)
+    blocks = Blocks(16, 3, 2, grid=(9,), positions="learned").double()
+    values = torch.randn(4, 9, 16, dtype=torch.float64, requires_grad=True)
+    valid = torch.arange(9) < torch.tensor([[9], [7], [4], [1]]) if kind == "padded" else None
+    segment = torch.tensor([1, 1, 1, 2, 2, 2, 3, 3, 0]).expand(4, -1) if kind == "packed" else None
+    tokens = Tokens(values, valid, segment=segment, grid=(9,))
+    chosen = torch.rand(4, 9, generator=torch.Generator().manual_seed(1)) < 0.4
+    chosen[3] = False
+    some, there = blocks.read(tokens, chosen, causal)
+    whole = blocks(tokens, causal).values
+    assert torch.equal(there.sum(1), chosen.sum(1))
+    torch.testing.assert_close(some[there], whole[chosen], rtol=0, atol=1e-13)
+    weight = torch.randn(int(chosen.sum()), 16, dtype=torch.float64)
+    ours, theirs = (
+        torch.autograd.grad((v * weight).sum(), [values, *blocks.parameters()]) for v in (some[there], whole[chosen])
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_reading_no_place_gives_none():
+    blocks = Blocks(16, 1, 2, grid=(5,))
+    _, there = blocks.read(Tokens(torch.randn(2, 5, 16), grid=(5,)), torch.zeros(2, 5, dtype=torch.bool))
+    assert not there.any()

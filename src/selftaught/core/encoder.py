@@ -62,6 +62,13 @@ class Encoder(nn.Module):
         replaced by the encoder's learned mask token.  Only where `can` has "tokens"."""
         raise NotImplementedError
 
+    def read(self, tokens: Tokens, chosen: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
+        """((M, D) the trunk's patches in the `chosen` places (B, N) bool, row by row; (B, D) a summary of each row, for alarms).
+
+        Encoders that need not work out the other places do not; the summary is then the mean of the chosen ones."""
+        done = self.trunk(tokens, causal)
+        return done.patches[chosen], self.pool(done)
+
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
         """The blocks.  `causal`: position n sees positions <= n.  `tokens.segment` isolates packed documents."""
         raise NotImplementedError

@@ -88,10 +88,10 @@ class MaskedToken(Method):
         (view,) = batch.views
         target, chosen, grid = self._target(batch)
         hidden = self.modality.corrupt(view, chosen, grid, batch.draw())
-        read = self.encoder.trunk(self.encoder.tokenize(hidden))
-        loss = head_loss(read.patches[chosen], self.head, target, chosen, batch.total)
+        known, summary = self.encoder.read(self.encoder.tokenize(hidden), chosen)
+        loss = head_loss(known, self.head, target, chosen, batch.total)
         guess = self.blind(target.values[chosen])
-        return {"loss": loss, "features": self.encoder.pool(read).detach(), **guess}
+        return {"loss": loss, "features": summary.detach(), **guess}
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
         self.blind.commit(outputs)

@@ -98,6 +98,11 @@ class TextTransformer(Encoder):
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
         return self.blocks(tokens, causal or self.causal)
 
+    def read(self, tokens: Tokens, chosen: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
+        values, there = self.blocks.read(tokens, chosen, causal or self.causal)
+        weight = there[..., None].to(values.dtype)
+        return values[there], (values * weight).sum(1) / weight.sum(1).clamp_min(1)
+
     def features(self, view: View) -> list[Tokens]:
         """The tokens after every block: `depth` stages of one length and width."""
         return self.blocks.stages(self.tokenize(view), self.causal)

@@ -144,6 +144,23 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, **given)  # type: ignore[arg-type]  # its softmax is in fp32 whatever the inputs
         return self.out(mixed.transpose(1, 2).reshape(rows, count, width))
 
+    def some(self, x: Tensor, mask: Tensor | None, at: Tensor) -> Tensor:
+        """(B, K, width): what forward gives in the places `at` (B, K) int64; keys and values come from all of x."""
+        (rows, count, width), picked = x.shape, taken(x, at)
+        q = F.linear(picked, self.qkv.weight[:width], self.qkv.bias[:width])
+        q = q.view(rows, -1, self.heads, width // self.heads).transpose(1, 2)
+        both = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
+        k, v = both.view(rows, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if mask is not None and mask.shape[2] > 1:
+            mask = mask.expand(rows, -1, -1, -1)[torch.arange(rows, device=at.device)[:, None], 0, at][:, None]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).reshape(rows, -1, width))
+
+
+def taken(x: Tensor, at: Tensor) -> Tensor:
+    """(B, K, D): of x (B, N, D) the places `at` (B, K) int64."""
+    return x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))
+
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), with exact GELU."""
@@ -160,6 +177,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
         x = x + self.dropout(self.attention(self.norm1(x), mask))
+        return x + self.dropout(self.contract(F.gelu(self.expand(self.norm2(x)))))
+
+    def some(self, x: Tensor, mask: Tensor | None, at: Tensor) -> Tensor:
+        """(B, K, width): what forward gives in the places `at` (B, K) int64, and no other."""
+        x = taken(x, at) + self.dropout(self.attention.some(self.norm1(x), mask, at))
         return x + self.dropout(self.contract(F.gelu(self.expand(self.norm2(x)))))
 
 
@@ -211,6 +233,19 @@ class Blocks(nn.Module):
     def forward(self, tokens: Tokens, causal: bool = False) -> Tokens:
         """The same tokens with new values, through the last LayerNorm."""
         return tokens.with_values(self._run(tokens, causal, every=False)[-1])
+
+    def read(self, tokens: Tokens, chosen: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
+        """(B, K, width) what forward gives in the `chosen` places (B, N) bool, in their order, and (B, K) bool, True where there is one.
+
+        The last block is worked out for these alone: of four blocks and 15 % of the tokens, a sixth of the work is saved."""
+        x = tokens.values if self.positions is None else tokens.values + self.positions(tokens).to(tokens.values.dtype)
+        mask, x = seen_by(tokens, causal), self.dropout(x)
+        for block in self.layer[:-1]:
+            x = block(x, mask)
+        counts = chosen.sum(1, keepdim=True)
+        at = torch.argsort((~chosen).to(torch.uint8), dim=1, stable=True)[:, : max(1, int(counts.max()))]
+        mask = attention_mask(tokens, causal) if isinstance(mask, str) else mask
+        return self.norm(self.layer[-1].some(x, mask, at)), torch.arange(at.shape[1], device=at.device) < counts  # type: ignore[operator]
 
     def stages(self, tokens: Tokens, causal: bool = False) -> list[Tokens]:
         """The tokens after every block, each through the last LayerNorm, so that stages have one scale; the last is forward's."""
