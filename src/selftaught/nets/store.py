@@ -213,12 +213,6 @@ def load(folder: str | Path, *, parts: bool | Iterable[str] = True) -> Kept:
     return kept
 
 
-def parts_of(folder: str | Path, kind: str) -> list[str]:
-    """The names of the parts of `kind` (see nets.PARTS) that a folder says it holds."""
-    parts = _read_config(find(folder))["parts"]
-    return [name for name, described in parts.items() if described and described.get("kind") == kind]
-
-
 def fingerprint(encoder: Encoder) -> str:
     """SHA-256 of an encoder's config and tensors: the same for the same network after saving and loading."""
     digest = hashlib.sha256(json.dumps(json.loads(_json(encoder.config())), sort_keys=True).encode())
