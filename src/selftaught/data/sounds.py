@@ -226,7 +226,7 @@ def _by_libsndfile(held: Recording) -> tuple[Any, str]:
     """(the open file, "") or (None, why it is none)."""
     soundfile = library("soundfile")
     try:
-        return soundfile.SoundFile(io.BytesIO(held.data) if held.path is None else _handle(held.path)), ""
+        return soundfile.SoundFile(_handle(held.path) if held.path else io.BytesIO(held.data or b"")), ""
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         return None, _said(error)
 
