@@ -84,7 +84,7 @@ class LogMel(nn.Module):
         """(B, T, bands) and (B,) frames, of (B, L) int16 or floats in -1..1 and (B,) samples; the floor behind each clip's last frame."""
         wave = wave.to(self.taper.dtype) / FULL if not wave.is_floating_point() else wave
         wave = wave.masked_fill(torch.arange(wave.shape[1], device=wave.device) >= length[:, None], 0.0)
-        count = -(-wave.shape[1] // self.hop)
+        count = (wave.shape[1] + self.hop - 1) // self.hop
         wave = F.pad(wave, (0, self.hop + self.window))
         frames = self.frames(length)
         if torch.compiler.is_exporting():
