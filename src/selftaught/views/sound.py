@@ -20,9 +20,10 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from ..core import Draw, Transform, View, random
+from ..nets.mel import FULL
+from . import clips
 from .compose import Compose
 
-FULL_SCALE = 32768.0
 BANK = 1 << 19
 """Samples of noise that are kept: half a minute at 16 kHz."""
 TAPS = 511
@@ -34,8 +35,7 @@ def as_wave(view: View) -> Tensor:
     """(B, L) float32 in -1..1 of a view that holds a wave."""
     if "wave" not in view.parts:
         raise ValueError(f"a view of sound without its wave, with {sorted(view.parts)}: filter waves before ToMel")
-    wave = view["wave"]
-    return wave / FULL_SCALE if wave.dtype == torch.int16 else wave
+    return clips.as_wave(view["wave"])
 
 
 def inside(length: Tensor, width: int) -> Tensor:
@@ -282,7 +282,7 @@ class Stored:
     """As a file of 16 bits holds it: what is quiet loses its last bits."""
 
     def __call__(self, view: View, draw: Draw) -> View:
-        return view.with_parts(wave=(as_wave(view) * FULL_SCALE).round().clamp(-32768, 32767).to(torch.int16))
+        return view.with_parts(wave=(as_wave(view) * FULL).round().clamp(-32768, 32767).to(torch.int16))
 
 
 def corruptions(rate: int) -> dict[str, dict[int, Transform]]:

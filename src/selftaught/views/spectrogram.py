@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ..core import Draw, Transform, View, random
+from ..nets import mel as front_end
 from .compose import Compose
 from .sound import Equalise, Gain, Noise, Reverberate, curve, inside
 
-FLOOR = math.log(1.1920928955078125e-07)
-"""The logarithm of the least energy that kaldi's front end gives."""
+FLOOR = math.log(front_end.FLOOR)
+"""Of the front end: the least that a frame's logarithm is."""
 NATS = math.log(10) / 10
 """Of a decibel of energy."""
 TEXTURE = 4096
@@ -43,14 +44,14 @@ def changed(view: View, mel: Tensor, floor: float) -> View:
 
 def centres(bands: int, low: float, high: float) -> Tensor:
     """(F,) Hz: where kaldi's mel bands between `low` and `high` Hz have their peaks."""
-    ends = [1127 * math.log1p(f / 700) for f in (low, high)]
-    return 700 * torch.expm1(torch.linspace(*ends, bands + 2, dtype=torch.float64)[1:-1] / 1127)
+    first, last = front_end.mels(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    return 700 * torch.expm1(torch.linspace(first, last, bands + 2, dtype=torch.float64)[1:-1] / 1127)
 
 
 def band_of(frequency: Tensor, bands: int, low: float, high: float) -> Tensor:
     """The (fractional) number of the band that peaks at `frequency` Hz; the inverse of `centres`."""
-    first, last = (1127 * math.log1p(f / 700) for f in (low, high))
-    return (1127 * torch.log1p(frequency / 700) - first) / (last - first) * (bands + 1) - 1
+    first, last = front_end.mels(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    return (front_end.mels(frequency) - first) / (last - first) * (bands + 1) - 1
 
 
 def between(place: Tensor, bands: int) -> Tensor:
@@ -85,14 +86,15 @@ class SpecAugment:
         """(B, T, F) bool: what is hidden."""
         mel, valid = frames_of(view)
         count = torch.full_like(view["length"], mel.shape[2])
-        rows = [(self.bands, self.band, count, "band", mel.shape[2]), (self.times, self.time, view["length"], "time", mel.shape[1])]  # fmt: skip
-        over, along = (self._spans(draw.uniform(f"{self.purpose} {name}", n, 2), share, size, width) for n, share, size, name, width in rows)  # fmt: skip
+        over = self._spans(draw.uniform(f"{self.purpose} of bands", self.bands, 2), self.band, count, mel.shape[2])
+        along = self._spans(draw.uniform(f"{self.purpose} of time", self.times, 2), self.time, view["length"], mel.shape[1])  # fmt: skip
         return (over[:, None, :] | along[..., None]) & valid
 
     @staticmethod
     def _spans(number: Tensor, share: float, size: Tensor, width: int) -> Tensor:
         """(B, width) bool: spans of up to `share` of each row's `size`; number (B, n, 2)."""
-        wide = (number[..., 0] * (share * size[:, None] + 1)).floor().clamp_max((share * size[:, None]).floor())
+        most = (share * size[:, None]).floor()
+        wide = torch.minimum((number[..., 0] * (most + 1)).floor(), most)
         first = (number[..., 1] * (size[:, None] - wide + 1)).floor()
         place = torch.arange(width, device=size.device)
         return ((place >= first[..., None]) & (place < (first + wide)[..., None])).any(1)
@@ -233,7 +235,7 @@ class Pitch:
 class Stretch:
     """Another tempo, the pitch as it was: time is stretched by a factor of `span`, straight lines between frames; lengths change.
 
-    `longest`: frames at most; a row that would be longer is stretched to that."""
+    `longest`: no row is stretched beyond so many frames, and none that is longer is cut."""
 
     span: tuple[float, float] = (0.8, 1.25)
     longest: int | None = None
@@ -286,23 +288,24 @@ def joint_sound(
     """The view of joint-embedding methods on sound: a crop, then what another room, microphone, distance and speaker would change.
 
     `crop` cuts raw waves; `to_mel` (None: the encoder reads waves) turns them into frames.  On frames: background (`MixUp`), equaliser, vocal tract,
-    tempo, masks and fading, which cost a twentieth of the front end; on waves: room, equaliser, noise, gain.  `strength` scales them (1: of
+    tempo, fading and masks, which cost little beside the front end; on waves: room, equaliser, noise, gain.  `strength` scales them (1: of
     BYOL-A's order).  Level and colour are always changed: four numbers of a clip often tell its speaker, and a view that keeps them teaches that.
-    low, high, hop, floor: of the front end.  Raises ValueError for a strength below 0.
+    low, high, hop, floor: of the front end.  Raises ValueError for a strength beyond 0 to 2.
     """
-    if strength < 0:
-        raise ValueError(f"a strength of {strength} is below 0")
+    if not 0 <= strength <= 2:
+        raise ValueError(f"a strength of {strength} is not within 0 to 2")
     s, top = strength, rate / 2 if high is None else high
     if to_mel is None:
-        room = Reverberate(rate, (0.1, 0.4), (-15.0, -3.0), chance=min(1.0, 0.3 * s))
-        noise = Noise((10.0, 30.0), chance=min(1.0, 0.5 * s))
+        room = Reverberate(rate, (0.1, 0.4), (-15.0, -3.0), chance=0.3 * s)
+        noise = Noise((10.0, 30.0), chance=0.5 * s)
         return Compose((crop, room, Equalise(rate, gain=6 * s, tilt=2 * s), noise, Gain((-12 * s, 6 * s))))
     place = {"low": low, "high": top, "floor": floor}
     steps: list[Transform] = [
-        MixUp(min(0.9, 0.4 * s), hop=hop, **place),
+        MixUp(0.4 * s, hop=hop, **place),
         Filter(gain=6 * s, tilt=2 * s, **place),
-        Warp((1 - 0.1 * s, 1 + 0.1 * s) if s < 5 else (0.5, 1.5), **place),
+        Warp((1 - 0.1 * s, 1 + 0.1 * s), **place),
+        Stretch((1 - 0.1 * s, 1 + 0.1 * s), floor=floor),
         Fade(10 * s, floor=floor),
-        SpecAugment(band=min(0.4, 0.15 * s), time=min(0.4, 0.15 * s)),
+        SpecAugment(band=0.15 * s, time=0.15 * s),
     ]
     return Compose((crop, to_mel, *steps))
