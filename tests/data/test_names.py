@@ -20,7 +20,9 @@ class Files(Arrays):
     """Rows that are called as files would be."""
 
     def __init__(self, names: list[str], **columns):
-        super().__init__("files", {"text": [f"the text of row {i}, which is long enough" for i in range(len(names))], **columns})
+        super().__init__(
+            "files", {"text": [f"the text of row {i}, which is long enough" for i in range(len(names))], **columns}
+        )
         self._names = names
 
     def row_name(self, row: int) -> str:
@@ -80,7 +82,9 @@ def test_no_name_that_fits_is_said_with_the_first_name():
         Named(Files(["one.wav", "two.wav"]), "{a}_{b}")
 
 
-words = st.text(st.characters(codec="utf-8", exclude_characters="/_.:\x00", exclude_categories=["Cs"]), min_size=1, max_size=8)
+words = st.text(
+    st.characters(codec="utf-8", exclude_characters="/_.:\x00", exclude_categories=["Cs"]), min_size=1, max_size=8
+)
 
 
 @settings(deadline=None, max_examples=60)

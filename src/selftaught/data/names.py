@@ -44,7 +44,8 @@ class Named(Source):
         missed = [row for row, match in enumerate(found) if match is None]
         if len(missed) == whole.rows:
             raise DataError(
-                f"None of the {whole.rows} names fits --names {template!r}; the first is {whole.row_name(0)!r}.", _EXAMPLE
+                f"None of the {whole.rows} names fits --names {template!r}; the first is {whole.row_name(0)!r}.",
+                _EXAMPLE,
             )
         self._held = {name: _column([None if m is None else m[name] for m in found]) for name in fields}
         self.columns = dict(whole.columns) | {name: kind for name, (kind, _) in self._held.items()}
@@ -104,7 +105,8 @@ def compiled(template: str) -> tuple[re.Pattern, list[str], int]:
             raise RequestError(f"--names {template!r} names {name!r} twice.", "Give each field a name of its own.")
         if fields and not behind[-1]:
             raise RequestError(
-                f"--names {template!r}: nothing stands between {{{fields[-1]}}} and {{{name}}}.", "Write what divides them."
+                f"--names {template!r}: nothing stands between {{{fields[-1]}}} and {{{name}}}.",
+                "Write what divides them.",
             )
         fields.append(name)
         behind.append("")

@@ -81,7 +81,9 @@ def finetune(
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
     encoders = [pooled(encoder, pool) for encoder in encoders]
-    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))
+    data, test = (
+        open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
+    )
     held = held_out(run, data, listener) if test is None else None
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed, held=held, balance=balance,

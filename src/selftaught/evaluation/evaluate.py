@@ -64,7 +64,9 @@ def evaluate(
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
-    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))
+    data, test = (
+        open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
+    )
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed,
         duplicates=leakage.clusters(data, near=test is None),

@@ -52,7 +52,9 @@ def label_curve(
         )
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))
+    data, test = (
+        open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
+    )
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed, duplicates=leakage.clusters(data, near=test is None),
         held=held_out(run, data, listener) if test is None else None,

@@ -25,7 +25,9 @@ def open_encoders(run) -> tuple[list[Encoder], Any]:
     return [nets.store.load_encoder(f) for f in folders], modalities.load(folders[0])
 
 
-def open_dataset(data, modality, listener: Listener, *, column: str | None = None, max_bad: float = 0.01, names: str | None = None):
+def open_dataset(
+    data, modality, listener: Listener, *, column: str | None = None, max_bad: float = 0.01, names: str | None = None
+):
     """A Dataset (or None) as it is; whatever else `modalities.open_data` takes, packed as `modality` has it."""
     if data is None or hasattr(data, "fetch"):
         return data
