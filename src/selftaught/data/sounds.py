@@ -249,7 +249,7 @@ def _by_libsndfile(held: Recording) -> tuple[Any, str]:
     """(the open file, "") or (None, why it is none)."""
     soundfile = library("soundfile")
     try:
-        file = soundfile.SoundFile(io.BytesIO(held.data) if held.path is None else _handle(held.path))
+        file = soundfile.SoundFile(_handle(held.path) if held.path else io.BytesIO(held.data or b""))
         if file.frames < UNKNOWN:
             return file, ""
         file.close()
