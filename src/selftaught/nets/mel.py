@@ -17,8 +17,8 @@ FLOOR = 1.1920929e-07
 """Energies below it count as it (float32's epsilon, as in kaldi)."""
 FULL = 32768.0
 """Of int16."""
-CHUNK = 1 << 14
-"""Frames that are worked on at once: 32 MB."""
+CHUNK = 1 << 10
+"""Frames that are worked on at once on a processor: 2 MB, which stay in its cache."""
 
 
 def mels(frequency: Tensor) -> Tensor:
@@ -68,7 +68,8 @@ class LogMel(nn.Module):
         high = rate / 2 if high is None else high
         if not 0 <= low < high <= rate / 2 or bands < 1:
             raise ValueError(f"{bands} bands from {low} to {high} Hz do not fit a rate of {rate} Hz")
-        self.register_buffer("taper", torch.hann_window(self.window, periodic=False), persistent=False)
+        taper = F.pad(torch.hann_window(self.window, periodic=False), (0, self.size - self.window))
+        self.register_buffer("taper", taper, persistent=False)
         self.register_buffer("filters", filterbank(bands, rate, self.size, low, high).float(), persistent=False)
 
     @property
@@ -84,35 +85,43 @@ class LogMel(nn.Module):
         """(B, T, bands) and (B,) frames, of (B, L) int16 or floats in -1..1 and (B,) samples; the floor behind each clip's last frame."""
         wave = wave.to(self.taper.dtype) / FULL if not wave.is_floating_point() else wave
         wave = wave.masked_fill(torch.arange(wave.shape[1], device=wave.device) >= length[:, None], 0.0)
-        count = -(-wave.shape[1] // self.hop)
-        wave = F.pad(wave, (0, self.hop + self.window))
-        frames = self.frames(length)
+        count, frames = -(-wave.shape[1] // self.hop), self.frames(length)
+        wave = F.pad(wave, (1, self.hop + self.size))
+        # All steps before the window are linear, so that one pass over the wave emphasises every frame.  The frame's first sample, for which
+        # there is another rule, meets the window's first value, which is 0.
+        emphasised, offset = wave[:, 1:] - self.preemphasis * wave[:, :-1], None
+        if self.remove_dc:
+            offset = (1 - self.preemphasis) * F.avg_pool1d(wave[:, None, 1:], self.window, self.hop)[:, 0, :count, None]
         if torch.compiler.is_exporting():
-            at = torch.arange(count)[:, None] * self.hop + torch.arange(self.window)
-            mel = self._energies(wave[:, at])
+            at = torch.arange(count)[:, None] * self.hop + torch.arange(self.size)
+            mel = self._energies(emphasised[:, at], offset)
         else:
-            cut = wave.unfold(1, self.window, self.hop)[:, :count]
-            rows = max(1, CHUNK // max(1, count))
-            mel = torch.cat([self._energies(part) for part in cut.split(rows)])
+            mel = self._in_parts(emphasised.unfold(1, self.size, self.hop)[:, :count], offset)
         behind = torch.arange(count, device=wave.device) >= frames[:, None]
         return mel.masked_fill(behind[..., None], self.floor_log), frames
 
-    def _energies(self, cut: Tensor) -> Tensor:
-        """(..., bands) of (..., window) samples."""
-        if self.remove_dc:
-            cut = cut - cut.mean(-1, keepdim=True)
-        if self.preemphasis:
-            first = cut[..., :1] * (1 - self.preemphasis)
-            cut = torch.cat([first, cut[..., 1:] - self.preemphasis * cut[..., :-1]], -1)
-        cut = cut * self.taper.to(cut.dtype)
+    def _in_parts(self, cut: Tensor, offset: Tensor | None) -> Tensor:
+        """The energies of (B, T, size) frames, so many at once that they stay in the cache."""
+        out = cut.new_empty(*cut.shape[:2], self.bands)
+        rows = max(1, CHUNK // max(1, cut.shape[1]))
+        for row in range(0, len(cut), rows):
+            for time in range(0, cut.shape[1], CHUNK):
+                part = slice(row, row + rows), slice(time, time + CHUNK)
+                out[part] = self._energies(cut[part], None if offset is None else offset[part])
+        return out
+
+    def _energies(self, cut: Tensor, offset: Tensor | None) -> Tensor:
+        """(..., bands) of (..., size) emphasised samples, of which `offset` (..., 1) and the window are still to be taken."""
+        taper = self.taper.to(cut.dtype)
+        cut = cut * taper if offset is None else (cut - offset) * taper
         if torch.compiler.is_exporting():  # as a product of matrices, which every runtime has
             turns = (
-                torch.outer(torch.arange(self.window), torch.arange(self.size // 2 + 1))
+                torch.outer(torch.arange(self.size), torch.arange(self.size // 2 + 1))
                 % self.size
                 * (2 * math.pi / self.size)
             )
             power = (cut @ turns.cos().to(cut.dtype)).square() + (cut @ turns.sin().to(cut.dtype)).square()
         else:
-            spectrum = torch.fft.rfft(cut, self.size)
+            spectrum = torch.fft.rfft(cut)
             power = spectrum.real.square() + spectrum.imag.square()
         return (power @ self.filters.to(power.dtype)).clamp_min(FLOOR).log()
