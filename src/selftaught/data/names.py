@@ -14,8 +14,8 @@ from .bad import Bad
 from .source import Payload, Source, codes, listed
 
 _EXAMPLE = 'A template names columns in braces, for example "{label}_{speaker}_{take}" or "{speaker}/{}-{label}".'
-_WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
-_DECIMAL = re.compile(r"-?\d+\.\d+")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 
 
 class Named(Source):

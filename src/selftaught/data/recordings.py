@@ -58,7 +58,7 @@ class Clip:
     @property
     def shifted(self) -> bool:
         """Whether the mean is far from 0."""
-        return abs(self.offset) > max(0.002, 0.1 * self.rms)
+        return abs(self.offset) > max(0.002, 0.2 * self.rms)
 
 
 def measure(wave: np.ndarray, rate: int, *, channels: int = 1, seconds: float | None = None) -> Clip:

@@ -103,10 +103,11 @@ class LogMel(nn.Module):
     def _in_parts(self, cut: Tensor, offset: Tensor | None) -> Tensor:
         """The energies of (B, T, size) frames, so many at once that they stay in the cache."""
         out = cut.new_empty(*cut.shape[:2], self.bands)
-        rows = max(1, CHUNK // max(1, cut.shape[1]))
+        most = CHUNK if cut.device.type == "cpu" else 64 * CHUNK
+        rows = max(1, most // max(1, cut.shape[1]))
         for row in range(0, len(cut), rows):
-            for time in range(0, cut.shape[1], CHUNK):
-                part = slice(row, row + rows), slice(time, time + CHUNK)
+            for time in range(0, cut.shape[1], most):
+                part = slice(row, row + rows), slice(time, time + most)
                 out[part] = self._energies(cut[part], None if offset is None else offset[part])
         return out
 

@@ -208,7 +208,7 @@ class Speed:
     the two rates' halves, so that nothing is folded back.  Cost: one product of matrices a speed."""
 
     percent: tuple[int, ...] = (90, 95, 100, 105, 110)
-    zeros: int = 16
+    zeros: int = 24
     purpose: str = "speed"
 
     def __call__(self, view: View, draw: Draw) -> View:
@@ -236,7 +236,7 @@ def resampled(wave: Tensor, factor: Fraction, width: int, zeros: int) -> Tensor:
     reach = math.ceil(zeros / band)
     at = torch.arange(2 * reach + step, dtype=torch.float64) - reach
     time = (at - torch.arange(phases, dtype=torch.float64)[:, None] * step / phases) * band
-    taper = torch.special.i0(9.0 * (1 - (time / zeros).clamp(-1, 1).square()).sqrt())
+    taper = torch.special.i0(8.0 * (1 - (time / zeros).clamp(-1, 1).square()).sqrt())
     kernel = torch.sinc(time) * taper * (time.abs() <= zeros)
     kernel = (kernel / kernel.sum(1, keepdim=True)).to(wave)
     blocks = -(-width // phases)
