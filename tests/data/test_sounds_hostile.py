@@ -108,7 +108,7 @@ def test_channels_are_averaged_and_rates_resampled():
     found = read_sound(written(six, 192_000, "WAV", "PCM_24"), RATE)
     assert facts(written(six, 192_000, "WAV", "PCM_24")).channels == 6
     assert len(found) == 6400
-    assert loss(found, spoken(0.4, RATE)) < -50
+    assert loss(found, spoken(0.4, RATE)) < -35, "the ends, which are cut off sharply, are all the difference"
     up = read_sound(written(spoken(0.4, 8000), 8000), RATE)
     assert len(up) == 6400
     above = np.abs(np.fft.rfft(up[1000:5400] * np.hanning(4400)))
@@ -295,14 +295,14 @@ def test_a_folder_with_all_of_it_is_opened_and_what_is_wrong_is_counted(tmp_path
 
 
 def long_folder(root: Path, rate: int = 1000) -> None:
-    """Eight hours (sparse, with sound in two places), three minutes and a bit, twenty seconds, and one that is broken; 8 bits at 1 kHz."""
+    """Eight hours (sparse, with sound in every eighth half minute), three minutes and a bit, twenty seconds, and one that is broken; 8 bits at 1 kHz."""
     head = written(np.zeros(1), rate, "WAV", "PCM_U8")[:40]
     samples = 8 * 3600 * rate
     sound = (128 + 60 * np.sin(np.arange(30 * rate))).astype(np.uint8).tobytes()
     with (root / "night.wav").open("wb") as file:
         file.write(head[:4] + struct.pack("<I", samples + 36) + head[8:] + struct.pack("<I", samples))
         file.truncate(44 + samples)
-        for piece in (100, 959):
+        for piece in range(7, 960, 8):
             file.seek(44 + piece * 30 * rate)
             file.write(sound)
     (root / "walk.wav").write_bytes(written(spoken(185, rate), rate, "WAV", "PCM_U8"))
@@ -314,11 +314,10 @@ def test_an_eight_hour_recording_is_pieces_of_thirty_seconds_that_stay_together(
     long_folder(tmp_path)
     dataset = open_data(tmp_path, max_bad=1.0, rate=1000)
     names = dataset.names()
-    assert [n for n in names if n.startswith("night")] == ["night.wav#100", "night.wav#959"], (
-        "the rest of the night is silent"
-    )
+    night = [f"night.wav#{i}" for i in range(7, 960, 8)]
+    assert [n for n in names if n.startswith("night")] == night, "the rest of the night is silent"
     assert [n for n in names if n.startswith("walk")] == [f"walk.wav#{i}" for i in range(6)]
-    assert dataset.rejected.kinds()["silent"] == 958
+    assert dataset.rejected.kinds()["silent"] == 840
     lengths = dict(zip(names, dataset.lengths.tolist(), strict=True))
     assert lengths["walk.wav#0"] == 30_000
     assert lengths["walk.wav#5"] == 35_000, "a short rest goes with the piece before it"
@@ -341,13 +340,13 @@ def test_pieces_come_in_any_order_and_know_what_is_said_of_their_recording(tmp_p
     (tmp_path / "b" / "two.wav").write_bytes(written(spoken(10, 1000, 1), 1000))
     source = pieces_of(open_source(tmp_path), "sound")
     assert isinstance(source, Pieces)
-    assert source.values("label").tolist() == ["a", "a", "a", "b"]
-    assert source.values("recording").tolist() == ["a/one.wav"] * 3 + ["b/two.wav"]
-    order = [3, 1, 0, 2, 1]
+    assert source.values("label").tolist() == ["a"] * 4 + ["b"]
+    assert source.values("recording").tolist() == ["a/one.wav"] * 4 + ["b/two.wav"]
+    order = [4, 1, 0, 3, 2, 1]
     mixed = [read_sound(p, 1000) for p in source.payloads("sound", order)]
     plain = [read_sound(p, 1000) for p in source.payloads("sound")]
     assert all(np.array_equal(a, plain[i]) for a, i in zip(mixed, order))
-    assert [len(p) for p in plain] == [30_000, 30_000, 40_000, 10_000]
+    assert [len(p) for p in plain] == [30_000, 30_000, 30_000, 10_000, 10_000]
     only = open_source(tmp_path / "b")
     assert pieces_of(only, "sound") is only
 
@@ -363,7 +362,7 @@ def test_a_header_that_claims_a_century_is_one_row_and_set_apart(tmp_path):
     (tmp_path / "long.wav").write_bytes(written(spoken(70, 1000), 1000))
     used, dataset = allocated(lambda: open_data(tmp_path, max_bad=1.0))
     assert len(dataset.rejected) == 1
-    assert len(dataset) == 6 + 2
+    assert len(dataset) == 6 + 3
     assert used < 200 << 20
 
 

@@ -194,7 +194,7 @@ def near_sounds(dataset: Dataset, *, k: int = 3) -> Pairs:
     """Near copies among the rows of a dataset of sound (see sound_copies)."""
     found = spectra(dataset)
     middle, spread = found.mean(0), found.std(0) + 1e-6
-    return near_duplicates((found - middle) / spread, k=k, threshold=0.5, verify=sound_verifier(dataset))
+    return near_duplicates((found - middle) / spread, k=k, threshold=-1.0, verify=sound_verifier(dataset))
 
 
 @dataclass(frozen=True)

@@ -245,11 +245,19 @@ def _said(error: Exception) -> str:
     return " ".join(str(error).split(": ")[-1].split()).rstrip(".")[:120]
 
 
+class _Bytes(io.BytesIO):
+    """Bytes in which a seek to before the beginning, as broken headers ask for, stays there instead of raising into C."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        start = (0, self.tell(), len(self.getbuffer()))[whence]
+        return super().seek(max(0, start + offset))
+
+
 def _by_libsndfile(held: Recording) -> tuple[Any, str]:
     """(the open file, "") or (None, why it is none)."""
     soundfile = library("soundfile")
     try:
-        file = soundfile.SoundFile(_handle(held.path) if held.path else io.BytesIO(held.data or b""))
+        file = soundfile.SoundFile(_handle(held.path) if held.path else _Bytes(held.data or b""))
         if file.frames < UNKNOWN:
             return file, ""
         file.close()
