@@ -299,11 +299,10 @@ def joint_sound(
         room = Reverberate(rate, (0.1, 0.4), (-15.0, -3.0), chance=0.3 * s)
         noise = Noise((10.0, 30.0), chance=0.5 * s)
         return Compose((crop, room, Equalise(rate, gain=6 * s, tilt=2 * s), noise, Gain((-12 * s, 6 * s))))
-    place = {"low": low, "high": top, "floor": floor}
     steps: list[Transform] = [
-        MixUp(0.4 * s, hop=hop, **place),
-        Filter(gain=6 * s, tilt=2 * s, **place),
-        Warp((1 - 0.1 * s, 1 + 0.1 * s), **place),
+        MixUp(0.4 * s, low=low, high=top, hop=hop, floor=floor),
+        Filter(gain=6 * s, tilt=2 * s, low=low, high=top, floor=floor),
+        Warp((1 - 0.1 * s, 1 + 0.1 * s), low=low, high=top, floor=floor),
         Stretch((1 - 0.1 * s, 1 + 0.1 * s), floor=floor),
         Fade(10 * s, floor=floor),
         SpecAugment(band=0.15 * s, time=0.15 * s),
