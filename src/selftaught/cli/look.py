@@ -15,8 +15,10 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     modality: str | None = None
     column: str | None = None
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
     size: int | None = None
-    """Side of stored images; context length of text."""
+    """Side of stored images; context length of text; milliseconds of sound heard at once."""
     fast: bool = False
     """Leave out the search for duplicates."""
 
@@ -31,7 +33,8 @@ def run(argv: list[str]) -> None:
     ears = listener(quiet=arguments.quiet)
     try:
         data = modalities.open_data(
-            arguments.data, modality=arguments.modality, column=arguments.column, size=arguments.size, max_bad=1.0, say=ears.say,
+            arguments.data, modality=arguments.modality, column=arguments.column, names=arguments.names, size=arguments.size, max_bad=1.0,
+            say=ears.say,
             progress=lambda done, total, bad: ears.progress("packing", done, total, f"{bad} set apart" if bad else ""),
         )  # fmt: skip
         facts = rooms.look(data, duplicates=not arguments.fast, suggest=lambda d: train.suggest(d, arguments.data))
@@ -57,6 +60,7 @@ def words(facts: dict) -> str:
     if facts["duplicates"]:
         lines.append(f"  duplicates: {facts['duplicates']['exact']} exact, {facts['duplicates']['near']} near")
     lines += _texts(facts["texts"]) if "texts" in facts else []
+    lines += _sounds(facts["sounds"]) if "sounds" in facts else []
     if facts["suggestion"]:
         lines.append(
             f"\ntry:  {facts['suggestion']['command']}\n      about {_time(facts['suggestion']['seconds'])} on this machine"
@@ -78,6 +82,28 @@ def _texts(found: dict) -> list[str]:
     lines += [f"  {kind}: in {one['texts']} texts, for example {_short(one['for_example'])}" for kind, one in found["encoding"].items()]  # fmt: skip
     if found["causes"]:
         lines.append("  what may keep a loss from falling, the likeliest first:")
+        lines += [f"    {one['cause']}: {one['text']}.  {one['remedy']}" for one in found["causes"]]
+    return lines
+
+
+def _sounds(found: dict) -> list[str]:
+    """What the sounds are like, and what may make a result mean less than it seems."""
+    asked = "" if found["asked"] == found["of"] else f" ({found['asked']:,} of {found['of']:,} looked at)"
+    spans = ", ".join(f"{name} {value:g} s" for name, value in found["lengths"].items())
+    lines = [f"  sounds: about {found['seconds'] / 60:.1f} minutes{asked}; {spans}"]
+    rates = ", ".join(f"{rate} Hz {n}" for rate, n in found["rates"].items())
+    channels = ", ".join(f"{count} in {n}" for count, n in found["channels"].items())
+    lines.append(f"  rates: {rates}; channels: {channels}")
+    odd = ("silent", "clipped", "shifted", "narrow")
+    named = ("silent", "clipped", "with an offset", "with an empty upper half of the spectrum")
+    lines.append("  " + ", ".join(f"{found[key]} {name}" for key, name in zip(odd, named, strict=True)))
+    lines += [
+        f"  length, peak, RMS and offset alone tell {one['column']!r} ({one['kind']}, {one['classes']} of them) of {one['accuracy']:.0%} "
+        f"[{one['low']:.0%}, {one['high']:.0%}]; the commonest is {one['majority']:.0%}"
+        for one in found["told"]
+    ]
+    if found["causes"]:
+        lines.append("  what may make a result mean less than it seems, the worst first:")
         lines += [f"    {one['cause']}: {one['text']}.  {one['remedy']}" for one in found["causes"]]
     return lines
 

@@ -17,12 +17,15 @@ from ..core import Ragged, random
 from . import alignment
 from .dataset import Dataset
 from .shingles import near_rows
+from .sound_copies import sound_verifier, spectra
 
 _BLOCK = 1024
 _QUERY_PAIRS = 100_000_000
 """Pairs of pictures that a search without an encoder compares at most: about 10 seconds on two cores."""
 _TEXTS = 20_000
 """Texts among which near duplicates are looked for."""
+_SOUNDS = 2_000
+"""Sounds among which near duplicates are looked for."""
 _FAR_OFF = 2000.0
 _SMALLEST = 16
 """Pictures with a shorter side hold too little to tell a copy from a likeness."""
@@ -187,6 +190,13 @@ def near_texts(rows: Ragged, *, least: float = 0.8, shingle: int = 5) -> Pairs:
     return Pairs(pairs[:, 0], pairs[:, 1], scores)
 
 
+def near_sounds(dataset: Dataset, *, k: int = 3) -> Pairs:
+    """Near copies among the rows of a dataset of sound (see sound_copies)."""
+    found = spectra(dataset)
+    middle, spread = found.mean(0), found.std(0) + 1e-6
+    return near_duplicates((found - middle) / spread, k=k, threshold=-1.0, verify=sound_verifier(dataset))
+
+
 @dataclass(frozen=True)
 class Counts:
     """`exact`: rows that repeat an earlier one; `near`: further rows that nearly do (an estimate where `asked` < rows); None where
@@ -217,6 +227,10 @@ def count_duplicates(dataset: Dataset, seed: int = 0) -> Counts:
         rows = held.rows(np.arange(asked))
         near = _repeats(asked, near_texts(rows)) if isinstance(rows, Ragged) else 0
         return Counts(repeated, round(near * len(distinct) / asked), asked)
+    if "wave" in parts:
+        asked = min(len(distinct), _SOUNDS)
+        held = distinct.subset(random.permutation(random.key(seed, "duplicates"), len(distinct))[:asked].sort().values)
+        return Counts(repeated, round(_repeats(asked, near_sounds(held)) * len(distinct) / asked), asked)
     return Counts(repeated, None, 0)
 
 

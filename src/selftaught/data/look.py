@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError
-from . import corpus
+from . import corpus, recordings
 from .bad import Bad
 from .dataset import Dataset
 from .duplicates import count_duplicates
 from .pictures import picture_size
 from .sniff import guess_group, guess_label
+from .sounds import facts
 
 _SAMPLE = 1000
 """Rows whose sizes are looked at."""
@@ -29,11 +30,12 @@ def look(dataset: Dataset, *, suggest: Suggest | None = None, duplicates: bool =
 
     {"name", "modality", "column", "rows", "labels": {"column", "why", "classes", "counts", "missing"} or None,
     "rejected": count, "rejected_kinds", "rejected_rows", "duplicates": {"exact", "near", "asked"}, "groups": {"column", "why",
-    "count"} or None, "sizes": {quantity: {"least", "median", "most"}}, "texts": of texts alone, see corpus.inspect, "columns", "notes", "fingerprint", "suggestion"}.
+    "count"} or None, "sizes": {quantity: {"least", "median", "most"}}, "texts": of texts alone, see corpus.inspect, "sounds": of sounds alone, see recordings.inspect, "columns", "notes", "fingerprint", "suggestion"}.
     Open the dataset with max_bad=1, so that broken data can be looked at.
     """
     counted = count_duplicates(dataset) if duplicates else None
     texts = dataset.source.columns[dataset.column] == "text"
+    heard = len(dataset) > 0 and "wave" in dataset.fetch([0]).parts
     copies = (counted.exact, counted.near or 0) if counted else (0, 0)
     return {
         "name": dataset.name,
@@ -50,6 +52,7 @@ def look(dataset: Dataset, *, suggest: Suggest | None = None, duplicates: bool =
         "groups": _groups(dataset),
         "sizes": sizes(dataset),
         **({"texts": corpus.inspect(dataset, repeated=copies[0], near=copies[1])} if texts else {}),
+        **({"sounds": recordings.inspect(dataset)} if heard else {}),
         "columns": dataset.columns,
         "notes": list(dataset.notes),
         "fingerprint": dataset.fingerprint,
@@ -112,6 +115,8 @@ def _measures(payload, kind: str) -> dict[str, float]:
             "height": height,
             "bytes": payload.nbytes if isinstance(payload, np.ndarray) else len(payload),
         }
+    if kind == "sound":
+        return {"seconds": facts(payload).seconds}
     if kind == "text":
         return {"characters": len(payload), "words": len(str(payload).split())}
     if isinstance(payload, np.ndarray):

@@ -18,6 +18,8 @@ LONG = 60.0
 """Seconds from which a recording is cut."""
 SECONDS = 30.0
 """Of a piece."""
+LONGEST = 200 * 3600.0
+"""Seconds beyond which a header is not believed: such a file is one row, and is found out when it is read."""
 _LOOKED = 256
 """Files that are looked at, evenly spread, to see whether any is long."""
 _CHUNK = 512
@@ -120,7 +122,7 @@ def _headers(source: Source, column: str, rows: np.ndarray) -> list[tuple[int, i
             if isinstance(payload, Bad):
                 raise payload
             said = facts(payload)  # type: ignore[arg-type]
-            out.append((said.frames, said.rate))
+            out.append((said.frames, said.rate) if said.seconds <= LONGEST else (0, 1))
         except Bad:
             out.append((0, 1))
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,12 @@ from .bad import Bad
 
 BLOCK = 1 << 18
 """Frames that are read at once."""
+MOST = 1 << 25
+"""Frames of a file that are read at most, whatever they become at the rate that is kept: three minutes at 192 kHz."""
+RATES = (100, 800_000)
+"""Hz that a header may claim."""
+UNKNOWN = 1 << 40
+"""Frames from which on a header only says that it does not know (streams)."""
 LOUDEST = 8.0
 """Floats beyond this multiple of full scale are no samples in -1..1."""
 FULL = 32768.0
@@ -30,6 +37,11 @@ SOUND_SUFFIXES = frozenset(
     [".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".m4a", ".aac", ".webm", ".mka"]
 )  # fmt: skip
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_CONTAINERS = "mov,matroska,webm,aac,flac,ogg,mp3,asf,caf,wav,amr"
+"""What FFmpeg may take a file for: never a playlist or a script, which names other files and addresses."""
+_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAMED = 0x7F000000
+"""Bytes from which on a WAV header only says that its writer did not know."""
 _SYNC = (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)
 
 
@@ -102,10 +114,10 @@ def read_sound(payload: bytes | Recording, rate: int, most: int = limits.ROW_VAL
     held = payload if isinstance(payload, Recording) else Recording(data=payload)
     with _opened(held) as file:
         own, kind = file.samplerate, "int16" if file.exact and file.samplerate == rate else "float32"
-        wanted = -(-most * own // rate)
+        wanted = min(-(-most * own // rate), MOST)
         if held.frames is not None:
             wanted = min(wanted, held.frames)
-        promised = min(wanted, file.frames - held.start)
+        promised = min(wanted, file.promised - held.start)
         blocks = [_one_channel(block) for block in file.blocks(held.start, wanted, kind)]
     wave = np.concatenate(blocks) if blocks else np.empty(0, kind)
     if not len(wave):
@@ -160,6 +172,10 @@ class _Libsndfile:
     def __init__(self, file):
         self._file = file
         self.samplerate, self.channels, self.frames = file.samplerate, file.channels, file.frames
+        self.promised = file.frames
+        if found := _SHORT.search(file.extra_info):  # libsndfile takes what there is for the whole
+            said, held = map(int, found.groups())
+            self.promised = file.frames * said // max(1, held) if said < _STREAMED else file.frames
         self.exact = file.channels == 1 and file.subtype in ("PCM_16", "PCM_S8", "PCM_U8")
 
     def blocks(self, start: int, count: int, kind: str) -> Iterator[np.ndarray]:
@@ -183,6 +199,7 @@ class _Av:
         self.samplerate, self.channels = stream.codec_context.sample_rate, stream.codec_context.channels
         seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
         self.frames = round(seconds * self.samplerate)
+        self.promised = self.frames - 8192  # codecs add up to some thousand samples at either end, and say so or not
 
     def blocks(self, start: int, count: int, kind: str) -> Iterator[np.ndarray]:
         resampler = library("av").AudioResampler(format="fltp", layout=None, rate=self.samplerate)
@@ -212,21 +229,39 @@ def _opened(held: Recording) -> Iterator[_Libsndfile | _Av]:
             yield container
         return
     with file:
+        _check_rate(file.samplerate)
         try:
             yield _Libsndfile(file)
         except library("soundfile").LibsndfileError as error:
             raise Bad(f"broken: {_said(error)}") from None
 
 
+def _check_rate(rate: int) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise Bad(f"no rate of sound: {rate} Hz")
+
+
 def _said(error: Exception) -> str:
     return " ".join(str(error).split(": ")[-1].split()).rstrip(".")[:120]
+
+
+class _Bytes(io.BytesIO):
+    """Bytes in which a seek to before the beginning, as broken headers ask for, stays there instead of raising into C."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        start = (0, self.tell(), len(self.getbuffer()))[whence]
+        return super().seek(max(0, start + offset))
 
 
 def _by_libsndfile(held: Recording) -> tuple[Any, str]:
     """(the open file, "") or (None, why it is none)."""
     soundfile = library("soundfile")
     try:
-        return soundfile.SoundFile(_handle(held.path) if held.path else io.BytesIO(held.data or b"")), ""
+        file = soundfile.SoundFile(_handle(held.path) if held.path else _Bytes(held.data or b""))
+        if file.frames < UNKNOWN:
+            return file, ""
+        file.close()
+        return None, f"{file.format} of a length that its header does not know"
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         return None, _said(error)
 
@@ -240,9 +275,11 @@ def _by_av(held: Recording, why: str) -> Iterator[_Av]:
     source = io.BytesIO(held.data) if held.data is not None else os.fdopen(_handle(held.path), "rb")  # type: ignore[arg-type]
     with source:
         try:
-            with av.open(source, mode="r", metadata_errors="ignore") as container:
+            only = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+            with av.open(source, mode="r", metadata_errors="ignore", container_options=only) as container:
                 if not container.streams.audio:
                     raise Bad("no sound in it")
+                _check_rate(container.streams.audio[0].codec_context.sample_rate)
                 yield _Av(container)
         except (av.FFmpegError, ValueError, EOFError, IndexError):
             raise Bad(f"not a sound that can be read: {why}") from None

@@ -9,6 +9,7 @@ import torch
 
 from ..core import Encoder, random
 from ..data import duplicates
+from ..data.sound_copies import sound_verifier
 from .embed import embed, raw
 from .probe import Features
 from .protocol import Problem
@@ -94,12 +95,15 @@ def _near(a, a_features: np.ndarray, b, b_features: np.ndarray | None) -> duplic
     middle = a_features.mean(0) if b_features is None else b_features.mean(0)
     second = None if b_features is None else _projected(b_features, middle)
     found = [duplicates.near_duplicates(_projected(a_features, middle), second, k=NEIGHBOURS, threshold=0.0)]
-    pixels = a.fetch(np.arange(1)).parts.get("pixels")
+    parts = a.fetch(np.arange(1)).parts
+    pixels = parts.get("pixels")
     verify: duplicates.Verify | None
     if pixels is not None and min(pixels.shape[2:]) >= DETAIL:
         ours, theirs = duplicates.thumbnails(a), None if b is None else duplicates.thumbnails(b)
         verify = duplicates.picture_verifier(ours, theirs)
         found += duplicates.look_alikes(ours, theirs, k=NEIGHBOURS)
+    elif "wave" in parts:
+        verify = sound_verifier(a, b)
     else:
         verify = _closer(raw(a), a if b is None else b) if raw(a, rows=np.arange(1)).shape[1] >= NARROW else None
     kept = [_verified(pairs, verify) for pairs in found] if verify else []
