@@ -37,8 +37,11 @@ def sample(rows: int, seed: int) -> NDArray:
 def build(features: NDArray, data, index: NDArray, labels: list[str] | None, *, seed: int) -> Atlas:
     """features (N, D) of the rows `index` of `data`."""
     xy, how = layout(features, seed)
+    from ..train.pictures import seen
+
     view = data.fetch(index)
-    pictures = [thumbnail(view, row) for row in range(len(index))]
+    visible = seen(view, data.modality)
+    pictures = [thumbnail(visible, row) for row in range(len(index))]
     texts = [caption(view, row, name, data.modality) for row, name in enumerate(data.names(index))]
     return Atlas(xy, pictures, texts, labels, nearest(features, seed), how)
 
@@ -76,7 +79,7 @@ def nearest(features: NDArray, seed: int) -> NDArray:
 
 
 def thumbnail(view, row: int) -> str | None:
-    """A data URI of an image or of a series' curves; None for text."""
+    """A data URI of an image, of a series' curves or of a sound's energies; None for text."""
     from ..train.pictures import row_picture
 
     side = min(THUMBNAIL, max(view["pixels"].shape[2:])) if "pixels" in view.parts else THUMBNAIL
