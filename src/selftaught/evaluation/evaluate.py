@@ -62,17 +62,15 @@ def evaluate(
     listener = listener or Listener()
     if task is not None and tasks.find(task) is LanguageModel:
         texts = data if test is None else test
-        said: dict[str, Any] = {"column": column, "max_bad": max_bad, "device": device, "listener": listener}
-        return evaluate_language(run, texts, seed=seed, **said)
+        return evaluate_language(run, texts, seed=seed, column=column, max_bad=max_bad, device=device, listener=listener)  # fmt: skip
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     if split != "holdout":
         group = _left_out(split, group, data, test, robustness, pretraining)
-        return leave_one_out(
-            run, data, group, Options(labels, task, layer, budgets, draws, seeds, seed, controls, dict(shelf or {}), batch, str(device_of(device)), listener)
-        )  # fmt: skip
+        options = Options(labels, task, layer, budgets, draws, seeds, seed, controls, dict(shelf or {}), batch, str(device_of(device)), listener)  # fmt: skip
+        return leave_one_out(run, data, group, options)
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed,
         duplicates=leakage.clusters(data, near=test is None),

@@ -88,7 +88,7 @@ def leave_one_out(run, data, group: str, options: Options) -> dict[str, Any]:
         works.append(work)
     seen = 0 if unseen else sum(len(p.targets) for p in problems)
     result = _result(group, folds, works, arms, leaks, seen)
-    return {**result, "by_rows": _by_rows(runs[0], data, group, result, options)}
+    return {**result, "by_rows": _by_rows(runs[0], data, group, result, options, works[0].layer("pretrained"))}
 
 
 def folds_of(data, group: str) -> list[Fold]:
@@ -133,18 +133,20 @@ def _runs(run, data, group: str, folds: list[Fold]) -> tuple[list, bool]:
 
 
 def _problems(data, group: str, folds: list[Fold], options: Options) -> list[Problem]:
-    """The split of each fold; one task for all, so that scores are of one metric."""
-    copies = leakage.clusters(data, near=False)
+    """The split of each fold; one task for all, so that scores are of one metric.
+
+    Copies need no care of their own: those in one group stay together with it, and those of a test row in another group are counted as leaks.
+    """
     grouped = np.sort(np.concatenate([f.rows for f in folds]))
     labels = options.labels
     if len(grouped) < len(data):
         options.listener.say(f"{len(data) - len(grouped)} rows without a {group} are left out: they may be anybody's.")
-        data, copies = data.subset(grouped), copies[grouped]
+        data = data.subset(grouped)
         labels = labels if labels is None or isinstance(labels, str) else np.asarray(labels)[grouped]
     out = []
     for fold in folds:
         held = np.searchsorted(grouped, fold.rows)
-        out.append(prepare(data, labels=labels, group=group, task=options.task, seed=options.seed, duplicates=copies, held=held))  # fmt: skip
+        out.append(prepare(data, labels=labels, group=group, task=options.task, seed=options.seed, held=held))  # fmt: skip
     for note in out[0].notes:
         options.listener.say(note)
     if out[0].task.wants != "number":
@@ -237,7 +239,7 @@ def _gained(difference: Scores, units: Folds) -> int:
     return sum(difference.items(units.of == k).mean > 0 for k in np.unique(units.of))
 
 
-def _by_rows(run, data, group: str, result: dict[str, Any], options: Options) -> dict[str, Any]:
+def _by_rows(run, data, group: str, result: dict[str, Any], options: Options, layer: Layer) -> dict[str, Any]:
     """What a split through groups claims: the data's own test part where they have one, else a random fifth of the rows.
 
     {"split", "test_rows", "shared": test rows whose group is learned from too, "rows", "sentence"}; all labels, linear probe.
@@ -250,7 +252,6 @@ def _by_rows(run, data, group: str, result: dict[str, Any], options: Options) ->
     except DataError as error:
         return {"split": what, "sentence": f"No comparison with a split by rows: {error.message}"}
     encoder = open_encoders(run)[0][0]
-    layer = "last" if options.layer == "all" else options.layer
     found, said = {}, []
     for name in ("pretrained", "raw"):
         pool, test = (
