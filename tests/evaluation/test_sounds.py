@@ -13,7 +13,7 @@ from selftaught.modalities.sound import Sound
 
 @pytest.fixture(scope="module")
 def data():
-    clips, factors = Sound.toy(96, 0)
+    clips, factors = Sound.toy(80, 0)
     opened = modalities.open_data({"audio": clips, "label": [f"word{w}" for w in factors["word"] % 3]}, modality="sound", column="audio")  # fmt: skip
     return opened
 
@@ -72,7 +72,7 @@ def test_the_raw_control_is_log_mel_in_eight_stretches(data):
 
 
 def test_evaluate_sets_sounds_beside_their_controls(data):
-    encoder = data.modality.encoder(_facts(data), frozenset(), stem=4, widths=(4, 4), blocks=(1, 1), strides=(2, 2))
+    encoder = data.modality.encoder(_facts(data), frozenset(), stem=8, widths=(8, 8), blocks=(1, 1), strides=(2, 2))
     found = evaluate(encoder, data, budgets=[4], draws=2, seeds=2, controls=("untrained", "log-mel", "random-filters"))  # fmt: skip
     names = {r["features"]: r["seeds"] for r in found["rows"] if (r["probe"], r["labels_per_class"]) == ("linear", "all")}  # fmt: skip
     assert names["log-mel"] == 1
@@ -82,11 +82,11 @@ def test_evaluate_sets_sounds_beside_their_controls(data):
 
 
 def test_compare_sets_them_beside_methods_and_says_what_each_keeps(tmp_path):
-    clips, factors = Sound.toy(160, 1)
-    table = {"audio": clips, "label": [f"word{w % 3}" for w in factors["word"]], "noise": [f"noise{n}" for n in factors["noise"]], "speaker": [f"s{n % 8}" for n in range(160)]}  # fmt: skip
+    clips, factors = Sound.toy(104, 1)
+    table = {"audio": clips, "label": [f"word{w % 3}" for w in factors["word"]], "noise": [f"noise{n}" for n in factors["noise"]], "speaker": [f"s{n % 8}" for n in range(104)]}  # fmt: skip
     data = modalities.open_data(table, modality="sound", column="audio")
-    small = {"stem": 4, "widths": [4, 4], "blocks": [1, 1], "strides": [2, 2]}
-    asked = {"labels": "label", "methods": ["simclr"], "steps": 1, "out": tmp_path / "c", "choose_with": 40, "encoder_options": small}  # fmt: skip
+    small = {"stem": 8, "widths": [8, 8], "blocks": [1, 1], "strides": [2, 2]}
+    asked = {"labels": "label", "methods": ["simclr"], "steps": 1, "draws": 2, "out": tmp_path / "c", "choose_with": 40, "encoder_options": small}  # fmt: skip
     found = compare(data, **asked)
     assert {"raw", "log-mel", "random-filters", "untrained"} <= {r["features"] for r in found["rows"]}
     assert {(d["a"], d["b"]) for d in found["differences"]} >= {("simclr", "log-mel"), ("simclr", "random-filters")}
@@ -96,8 +96,6 @@ def test_compare_sets_them_beside_methods_and_says_what_each_keeps(tmp_path):
     assert {column for _, column in kept} == {"noise", "speaker"}
     assert kept["simclr", "noise"]["seeds"] == 2
     assert kept["raw", "noise"]["mean"] > kept["blind", "noise"]["mean"] + 0.2  # the level of the noise is heard
-    again = compare(data, **asked, seeds=2, keeps=("noise", "speaker"))
-    assert again["keeps"] == more["keeps"]
 
 
 def test_texts_have_no_controls_of_sounds():
