@@ -8,6 +8,7 @@ import json
 import re
 import sys
 
+import heard
 import measured
 from record import RESULTS, ROOT
 
@@ -27,9 +28,10 @@ def pages() -> dict[str, str]:
         name = row["name"]
         out[f"methods/{name}.md"] = f"# {name}\n\n```text\n{methods.page(methods.find(name)).rstrip()}\n```\n"
         rows.append(f"| [{name}]({name}.md) | {row['family']} | {', '.join(row['modalities'])} | {row['paper']} |")
-    rows += ["", "How they fare in the same time: [measured](measured.md)."]
+    rows += ["", "How they fare in the same time: [measured](measured.md), and [on sound](measured-sound.md)."]
     out["methods/README.md"] = "\n".join(rows) + "\n"
     out["methods/measured.md"] = measured.page(results())
+    out["methods/measured-sound.md"] = heard.page(results())
     for name in tasks.names():
         text = (sys.modules[tasks.find(name).__module__].__doc__ or "").strip()
         out[f"tasks/{name}.md"] = f"# {name}\n\n```text\n{text}\n```\n"
@@ -58,6 +60,9 @@ def table() -> str:
         ("methods", _methods),
         ("word_vectors", _word_vectors),
         ("language_speed", _language_speed),
+        ("spoken_digits", _heard(heard.digits)),
+        ("spoken_words", _heard(heard.advised("words of espeak-ng, every method"))),
+        ("instruments", _heard(heard.advised("ten instruments, 200 clips, every method"))),
     ):
         if name in found:
             lines += [f"| {what} | {figure} | {where} |" for what, figure, where in rows(found[name])]
@@ -70,6 +75,11 @@ def _where(cell: dict) -> str:
     chip = cell["machine"]["chip"]
     units = "AMX" if chip["amx"] else "no AMX"
     return f"{chip['name']}, {cell['machine']['cores']} cores, {units}; {cell['commit']}"
+
+
+def _heard(rows):
+    """Rows of sound: the cell's place is where it was measured."""
+    return lambda found: ((what, text, _where(cell)) for what, text, cell in rows(found))
 
 
 def _demo(found: dict):

@@ -77,6 +77,28 @@ def test_the_commands_of_a_language_model(tmp_path):
     assert (tmp_path / "embedder" / "modules.json").exists()
 
 
+@pytest.mark.slow
+def test_the_commands_on_sounds(tmp_path):
+    clips, factors = modalities.find("sound").toy(90, 0)
+    for number, (clip, word) in enumerate(zip(clips, factors["word"] % 3, strict=True)):
+        folder = tmp_path / "clips" / f"word{word}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.wav").write_bytes(clip)
+    (commands,) = [block for block in blocks("") if block.startswith("selftaught look clips")]
+    for line in commands.splitlines():
+        words = shlex.split(shortened(line.split("#")[0]))
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ},
+        )
+        assert done.returncode == 0, (line, done.stderr[-2000:])
+    assert (tmp_path / "heard.csv").exists()
+
+
 def test_the_python(place):
     for k, block in enumerate(blocks("python")):
         code = (

@@ -71,6 +71,9 @@ class Rows:
     def groups(self, column=None):
         return self.group
 
+    def values(self, column):
+        return np.array([None if g < 0 else f"g{g}" for g in self.group], dtype=object)
+
     def subset(self, places):
         at = lambda v: None if v is None else v[places]  # noqa: E731
         return Rows(self.x[places], at(self.y), self.ids[places], at(self.group), self.classes, self.columns, self.fingerprint + "part")  # fmt: skip

@@ -164,3 +164,17 @@ def test_a_point_shows_its_thumbnail_and_name_on_hover(browser, written):
     assert tip.is_displayed()
     assert HOSTILE in tip.text
     assert tip.find_element(By.TAG_NAME, "img").get_attribute("src").startswith("data:image/png")
+
+
+def test_groups_that_were_left_out_have_a_table_and_are_escaped(written, tmp_path):
+    """A score by speaker, in a column each, and what a split by rows claims; names come from the data."""
+    run = train.Run.open(shutil.copytree(written.parent, tmp_path / "run"))
+    cell = {"rows": 5, "features": "pretrained", "probe": "linear", "labels_per_class": "all"}
+    folds = [{"fold": f"anna {HOSTILE}", "mean": 0.5125, **cell}, {"fold": "ben", "mean": 0.75, **cell}]
+    more = {"folds": folds, "group": "speaker", "by_rows": {"sentence": f"That split misleads {HOSTILE}"}}
+    (run.folder / "evaluation.json").write_text(json.dumps({**evaluation(), **more}))
+    page = report(run, None).read_text()
+    assert "Each speaker left out once" in page
+    assert "0.512" in page or "0.513" in page
+    assert "That split misleads" in page
+    assert "<script>window" not in page

@@ -12,6 +12,7 @@ from selftaught.modalities.image import Image
 from selftaught.nets.vit import ViT
 from selftaught.train import album
 from selftaught.train.album import Album, attention, filters
+from selftaught.train.pictures import row_picture
 
 TOKENS = {"encoder_options": {"width": 16, "depth": 1, "heads": 2, "patch": 4}, "recipe": {"batch": 8}}
 PLAIN = {"encoder_options": {"widths": (8,), "blocks": (1,), "strides": (2,), "stem": 8}, "recipe": {"batch": 16}}
@@ -84,6 +85,49 @@ def test_series_are_drawn_and_text_has_no_pictures(tmp_path):
         assert done.run.pictures.exists() == there
         if there:
             assert {s["name"] for s in listed(done.run)["sheets"]} == {"reconstruction"}
+
+
+def test_sounds_are_drawn_as_spectrograms(tmp_path):
+    clips, _ = modalities.find("sound").toy(40, 0)
+    data = modalities.open_data({"audio": clips}, modality="sound", column="audio")
+    options = {"encoder_options": {"width": 16, "depth": 1, "heads": 2}, "recipe": {"batch": 8}}
+    done = train.pretrain(data, method="mae", steps=2, out=tmp_path / "mae", **options)
+    assert {s["name"] for s in listed(done.run)["sheets"]} == {"reconstruction"}
+    assert (done.run.folder / "views.png").stat().st_size > 1000
+    small = {"encoder_options": {"stem": 8, "widths": [8], "blocks": [1], "strides": [2]}, "recipe": {"batch": 8}}
+    done = train.pretrain(data, method="simclr", steps=2, out=tmp_path / "simclr", **small)
+    (filters,) = {s["caption"] for s in listed(done.run)["sheets"]}
+    assert "bands (high pitch at the top) by frames" in filters
+
+
+def test_a_spectrogram_by_hand():
+    """Low pitch lies at the bottom, quiet is dark, what is not there is grey, and a shorter sound is narrower."""
+    mel = torch.full((2, 8, 4), -10.0)
+    mel[0, 4:, 3] = 2.0  # high and late
+    mel[1, :2, 0] = torch.nan
+    view = View("sound", parts={"mel": mel, "length": torch.tensor([8, 4])})
+    first, second = (np.asarray(row_picture(view, row, 32, torch.tensor([[-10.0, 2.0]]))).astype(int) for row in (0, 1))
+    assert first.shape == (32, 32, 3)
+    assert second.shape == (32, 16, 3)
+    light = first.sum(2)
+    assert (light[:8, 16:] > 600).all()
+    assert (np.delete(light, np.s_[:8], 0) < 50).all()
+    assert (light[:8, :16] < 50).all()
+    assert (second[24:, :8] == 127).all() or (second[24:, :8] == 128).all()
+
+
+def test_a_sounds_target_comes_back_from_its_tokens():
+    clips, _ = modalities.find("sound").toy(3, 1)
+    data = modalities.open_data({"audio": clips}, modality="sound", column="audio")
+    view = data.modality.plain(None)(data.fetch(np.arange(3)), None)
+    mel, frames = data.modality.front(view["wave"], view["length"])
+    tokens = -(-mel.shape[1] // 4)
+    back = data.modality.untarget(data.modality.target(view, (tokens,)).values, view, (tokens,))
+    torch.testing.assert_close(back["mel"], mel, atol=2e-4, rtol=1e-4)
+    assert torch.equal(back["length"], frames)
+    drawn = data.modality.seen(view)
+    assert torch.equal(drawn["mel"], mel)
+    assert data.modality.seen(drawn) is drawn
 
 
 def test_a_stopped_run_goes_on_drawing_and_a_new_one_begins_without(tmp_path):

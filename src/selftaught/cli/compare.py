@@ -48,6 +48,8 @@ class Arguments(Common):
     """Few-label draws on the test rows."""
     all_labels: bool = False
     """A probe of all labels in the table too."""
+    keeps: tuple[str, ...] = ()
+    """Further columns that every arm is probed for: what does each method keep?"""
     shelf: tuple[str, ...] = ()
     """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
     encoder: str | None = None
@@ -81,7 +83,7 @@ def run(argv: list[str]) -> None:
             a.data, labels=a.labels, methods=methods, minutes=a.minutes, steps=a.steps, seeds=a.seeds, seed=a.seed, out=a.out,
             whole=a.whole, holdout=a.holdout, choose_with=a.choose_with, draws=a.draws, group=a.group, task=a.task,
             shelf={name: shelf_encoder(name) for name in a.shelf}, column=a.column, max_bad=a.max_bad, size=a.size,
-            encoder=a.encoder, device=a.device, all_labels=a.all_labels, names=a.names, listener=ears,
+            encoder=a.encoder, device=a.device, all_labels=a.all_labels, keeps=a.keeps, names=a.names, listener=ears,
         )  # fmt: skip
     finally:
         ears.finish()
@@ -102,4 +104,12 @@ def words(result: dict) -> str:
         span = f"[{row['low']:.3f}, {row['high']:.3f}]"
         name = row["features"] if row["layer"] == "last" else f"{row['features']} (stage {row['layer']})"
         lines.append(f"{name:<28}{row['probe']:<9}{row['labels_per_class']!s:>13}{row['mean']:>9.3f}  {span}")
+    if held := result.get("keeps"):
+        columns = list(dict.fromkeys(k["column"] for k in held))
+        wide = [max(9, len(c) + 2) for c in columns]
+        lines += ["", "what they keep (linear probe, all labels, the same test rows)"]
+        lines.append(f"{'features':<28}" + "".join(f"{c:>{w}}" for c, w in zip(columns, wide)))
+        for name in dict.fromkeys(k["features"] for k in held):
+            own = {k["column"]: k["mean"] for k in held if k["features"] == name}
+            lines.append(f"{name:<28}" + "".join(f"{own[c]:>{w}.3f}" for c, w in zip(columns, wide)))
     return "\n".join([*lines, "", result["recommendation"]["sentence"]])

@@ -18,7 +18,7 @@ The labels are read here and nowhere earlier.  The verdict's contrast is fixed b
 @dataclass(kw_only=True)
 class Arguments(Common):
     run: Annotated[str, tyro.conf.Positional]
-    """A run folder or a saved encoder; several, divided by commas, are seeds of one pretraining."""
+    """A run folder or a saved encoder; several, divided by commas, are seeds of one pretraining (--split leave-one-out: runs that left out a group each)."""
     data: Annotated[str, tyro.conf.Positional]
     """Labelled data (texts without labels for --task language-model)."""
     labels: str | None = None
@@ -29,6 +29,8 @@ class Arguments(Common):
     """The column of what must stay together (patient, session, document)."""
     names: str | None = None
     """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
+    split: str = "holdout"
+    """holdout; or leave-one-out: each group (speaker, patient, site) is tested by read-outs that were fitted on the others."""
     task: str | None = None
     """classify, multilabel or regress, where the guess is wrong; similarity: numbers for pairs of texts; language-model: bits per byte of a language
     model's run, no labels."""
@@ -44,7 +46,7 @@ class Arguments(Common):
     """Untrained networks that are drawn."""
     seed: int = 0
     controls: tuple[str, ...] = ()
-    """Of blind, raw, untrained, scratch; of texts also tf-idf and fasttext."""
+    """Of blind, raw, untrained, scratch; of texts also tf-idf and fasttext, of sounds log-mel and random-filters."""
     shelf: tuple[str, ...] = ()
     """Encoders off the shelf to set beside: transformers:FOLDER, a run folder, ..."""
     robustness: bool = False
@@ -60,7 +62,7 @@ class Arguments(Common):
     """Where to write the result (default: evaluation.json in the run's folder)."""
 
 
-ROWS_ONLY = ("layer", "group", "budgets", "controls", "robustness", "pretraining", "column", "names")
+ROWS_ONLY = ("layer", "group", "split", "budgets", "controls", "robustness", "pretraining", "column", "names")
 
 
 def run(argv: list[str]) -> None:
@@ -89,7 +91,7 @@ def run(argv: list[str]) -> None:
     try:
         result = evaluate(
             runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
-            draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
+            draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, split=arguments.split, task=arguments.task,
             shelf={name: shelf_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
             robustness=arguments.robustness,
             column=arguments.column, max_bad=arguments.max_bad, names=arguments.names, device=arguments.device, listener=ears, **options,
@@ -98,7 +100,7 @@ def run(argv: list[str]) -> None:
         ears.finish()
     scored = result["task"] == "language-model"
     save(result, runs[0], arguments.out, "language-model.json" if scored else "evaluation.json")
-    emit(result, arguments.json, (language_words if scored else words)(result))
+    emit(result, arguments.json, (language_words if scored else left_out_words if "folds" in result else words)(result))
 
 
 def layer_of(text: str | None) -> Any:
@@ -159,19 +161,7 @@ def _beside(result: dict) -> list[str]:
 
 def words(result: dict) -> str:
     """The scores as a table, the differences, the verdict last."""
-    lines = [f"{result['task']}, {result['metric']}"]
-    lines.append(f"{'features':<22}{'probe':<10}{'layer':<7}{'labels/class':>13}{'mean':>9}  95 % interval")
-    for row in result["rows"]:
-        span = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(
-            f"{row['features']:<22}{row['probe']:<10}{row['layer']!s:<7}{row['labels_per_class']!s:>13}{row['mean']:>9.3f}  {span}"
-        )
-    lines.append("")
-    for d in result["differences"]:
-        lines.append(
-            f"{d['a']} - {d['b']} ({d['probe']}, {d['labels_per_class']} labels): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
-        )
-    lines += _beside(result)
+    lines = [f"{result['task']}, {result['metric']}", *_scores(result), *_beside(result)]
     leak = result["leakage"]
     lines.append(
         f"test rows: {result['test_rows']}, of which pretraining saw {leak['seen_in_pretraining']} (without labels)"
@@ -186,6 +176,39 @@ def words(result: dict) -> str:
     if "start" in result:
         lines.append(f"\nagainst its start: {result['start']['answer']}\n{result['start']['sentence']}")
     return "\n".join(lines)
+
+
+def _scores(result: dict) -> list[str]:
+    """The scores as a table, then the paired differences."""
+    lines = [f"{'features':<22}{'probe':<10}{'layer':<7}{'labels/class':>13}{'mean':>9}  95 % interval"]
+    for row in result["rows"]:
+        span = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(
+            f"{row['features']:<22}{row['probe']:<10}{row['layer']!s:<7}{row['labels_per_class']!s:>13}{row['mean']:>9.3f}  {span}"
+        )
+    lines.append("")
+    for d in result["differences"]:
+        lines.append(
+            f"{d['a']} - {d['b']} ({d['probe']}, {d['labels_per_class']} labels): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+        )
+    return lines
+
+
+def left_out_words(result: dict) -> str:
+    """The scores over all groups, a column a group for the probe of all labels, what a split by rows claims, the verdict last."""
+    lines = [f"{result['task']}, {result['metric']}; each {result['group']} left out once", *_scores(result), ""]
+    cells = [c for c in result["folds"] if (c["probe"], c["labels_per_class"]) in (("linear", "all"), ("finetune", "all"))]  # fmt: skip
+    names = list(dict.fromkeys(c["fold"] for c in cells))
+    wide = [max(9, len(name) + 2) for name in names]
+    lines.append(f"{'all labels, by ' + result['group']:<22}" + "".join(f"{n:>{w}}" for n, w in zip(names, wide)))
+    for arm in dict.fromkeys(c["features"] for c in cells):
+        own = {c["fold"]: c["mean"] for c in cells if c["features"] == arm}
+        lines.append(f"{arm:<22}" + "".join(f"{own[n]:>{w}.3f}" for n, w in zip(names, wide)))
+    leak = result["leakage"]
+    lines.append(f"test rows: {result['test_rows']}, of which pretraining saw {leak['seen_in_pretraining']} (without labels)")  # fmt: skip
+    lines.append(f"test rows with a copy among the rows that were learned from: {leak['exact']} exact, {leak['near']} near")  # fmt: skip
+    lines += ["", result["by_rows"]["sentence"]]
+    return "\n".join([*lines, f"\nverdict: {result['verdict']['answer']}\n{result['verdict']['sentence']}"])
 
 
 def spoiled(found: dict) -> list[str]:

@@ -60,6 +60,8 @@ class Arguments(Common):
     """Share of rows that may be broken before it is an error."""
     holdout: float = 0.0
     """Share of the rows that training never sees: evaluate and finetune test on them.  (Sizes, means and tokenizer are worked out from all.)"""
+    leave_out: str | None = None
+    """COLUMN=NAME[,NAME]: rows of these groups (speaker=anna) are never seen: evaluate --split leave-one-out tests on them."""
     threads: int = 2
     """Threads that fetch and decode."""
     save_every: int | None = None

@@ -14,8 +14,8 @@ from .batch import View
 class Sheet:
     """Rows of examples, a column for each way of seeing them.
 
-    columns: {heading: view of B rows, pixels (B, C, H, W) in 0-1 or uint8, or values (B, C, L)}; NaN is drawn as "nothing here".
-    Series of one row share their scale, so that columns can be compared.
+    columns: {heading: view of B rows, pixels (B, C, H, W) in 0-1 or uint8, values (B, C, L), or mel (B, T, F) with length}; NaN is drawn as "nothing here".
+    A view that the modality draws otherwise (a wave) is what its `seen` makes of it.  Series and energies of one row share their scale, so that columns can be compared.
     """
 
     name: str

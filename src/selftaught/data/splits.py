@@ -110,6 +110,27 @@ def hold_out(dataset, share: float, *, group: str | None = None) -> tuple[np.nda
     return found["kept"], found["held"]
 
 
+def leave_out(dataset, group: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(kept, held) places of `dataset`: held are the rows whose column `group` is one of `names`.
+
+    RequestError for a name that no row has.  Rows without a group are kept.
+    """
+    values = group_names(dataset, group)
+    found = {name for name in values.tolist() if name is not None}
+    missing = [name for name in names if name not in found]
+    if missing or not names:
+        listed = ", ".join(sorted(found)[:12]) + (", ..." if len(found) > 12 else "")
+        raise RequestError(f"No row has {group} {', '.join(missing) or '(none named)'}.", f"There are: {listed}.")
+    held = np.isin(values.astype(str), list(names)) & np.array([v is not None for v in values.tolist()])
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def group_names(dataset, group: str) -> np.ndarray:
+    """(len(dataset),) object: the group of each row as text; None where it has none."""
+    values = dataset.values(group).tolist()
+    return np.array([None if v is None or v != v or v == "" else str(v) for v in values], dtype=object)
+
+
 def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
     shares = {name: float(share) for name, share in fractions.items()}
     if not shares or any(not 0 < share <= 1 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core import Encoder
+from ..core import Encoder, random
 from ..core.listener import Listener
 from . import controls as control
-from . import diagnose, texts
+from . import diagnose, sounds, texts
 from .embed import Layer, embed, raw
 from .opening import read_again
 from .probe import Features, Probed, blind, probe
@@ -101,6 +101,7 @@ def probe_arms(
         found = work.embed(encoder, "last", modality=own)
         arms[f"shelf:{name}", "last"] = _seeded(work, f"shelf:{name}", iter([found]), 1)
     _texts(work, arms, controls)
+    _sounds(work, arms, controls, min(seeds, sounds.SEEDS))
     if "scratch" in controls:
         some = work.verdict_draws() or {"all": [problem.probe_train]}
         first = {b: d[: control.SCRATCH_DRAWS] for b, d in some.items()}
@@ -124,6 +125,16 @@ def _texts(work: Work, arms: Arms, controls) -> None:
             some = {b: d[: texts.DRAWS] for b, d in work.verdict_draws().items()} or {"all": []}
             arms[name, "last"] = texts.fasttext(work.problem, held, some, seed=work.seed)  # type: ignore[arg-type]
     work.listener.progress("probing", len(asked), len(asked), asked[-1])
+
+
+def _sounds(work: Work, arms: Arms, controls, seeds: int) -> None:
+    """Enters what sounds are set against: statistics of log-mel energies, and random filters, several draws of them."""
+    pool, test = work.problem.pool, work.problem.test
+    for name in sounds.NAMES if sounds.is_sound(pool) else ():
+        if name in controls:
+            count = seeds if name == "random-filters" else 1
+            heard = (sounds.Heard(name, random.key(work.seed, name, k), pool) for k in range(count))
+            arms[name, "last"] = _seeded(work, name, (Features(h.features(pool), h.features(test)) for h in heard), count)  # fmt: skip
 
 
 def _network(work: Work, arms: Arms, name: str, encoders: list[Encoder], layer) -> None:

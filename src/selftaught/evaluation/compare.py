@@ -13,6 +13,7 @@ from .. import modalities
 from ..core import Encoder, RequestError, module
 from ..core.listener import Listener
 from ..data import splits
+from ..data.sniff import guess_group
 from ..train.precision import device_of
 from . import leakage
 from .choice import LABELS, Choice
@@ -45,7 +46,7 @@ def compare(
     group: str | None = None, task: str | None = None, column: str | None = None, max_bad: float = 0.01, size: int | None = None,
     encoder: str | None = None, encoder_options: dict | None = None, recipe: dict | None = None, device: str | None = "cpu",
     batch: int = 256, test=None, budgets: Sequence[int] | None = None, all_labels: bool = False, names: str | None = None,
-    listener: Listener | None = None,
+    keeps: Sequence[str] = (), listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Pretrains every method on `data` for the same time, and tells which to take; returns what `selftaught compare --json` prints.
 
@@ -53,7 +54,7 @@ def compare(
     halved at a quarter and at a half of them (successive halving; Karnin et al. 2013), unless `whole`.  seeds: of the arms that come to the end.
     choose_with: labelled rows that the choice uses, none of them a test row; holdout: the share that is tested and never pretrained on;
     test: a test set of one's own in its place.  budgets: labels a class of the table's linear probes (default: the one of a verdict); all_labels: that of
-    all labels too.  shelf: {name: encoder, or (encoder, modality)} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped, and
+    all labels too.  keeps: further columns that every arm is probed for, "keeps" in the result.  shelf: {name: encoder, or (encoder, modality)} off the shelf.  out: a folder for the runs and compare.json: the same request goes on where it stopped, and
     other methods or more seeds join those that are there.
     Raises RequestError, DataError.  Cost: the sum of all budgets, and for each arm one pass over the labelled rows.
     """
@@ -65,7 +66,7 @@ def compare(
     arms = arms_of(methods, dataset.modality)
     _check(arms, minutes, steps, seeds, choose_with)
     test = open_dataset(test, dataset.modality, listener, column=column, max_bad=max_bad, names=names)
-    problem = _problem(dataset, listener, holdout, labels=labels, test=test, group=group, task=task, seed=seed)
+    problem, *others = _problems(dataset, listener, holdout, keeps, labels=labels, test=test, group=group, task=task, seed=seed)  # fmt: skip
     tried = budgets_of(problem, budgets)
     at = verdict_budget(problem, tried, budgets)
     total = float(steps if steps is not None else minutes)
@@ -93,17 +94,30 @@ def compare(
     order = range(seed, seed + seeds)
     standing = contest.standing(alive, shelf or {}, total, order)
     some = few_label_draws(problem, _table(tried, budgets, at), draws, seed)
-    return Conclusion(contest, alive, standing, total, order, at, some, all_labels or not some).result()
+    return Conclusion(
+        contest, alive, standing, total, order, at, some, all_labels or not some, dict(zip(keeps, others, strict=True))
+    ).result()
 
 
-def _problem(dataset, listener: Listener, holdout: float, *, test, group: str | None, **asked) -> Problem:
-    """The task with its split, said aloud: tested are the rows of `test`, or the share that is held out."""
+def _problems(dataset, listener: Listener, holdout: float, keeps: Sequence[str], *, test, group: str | None, labels, task, **asked) -> list[Problem]:  # fmt: skip
+    """The task with its split, said aloud, and those of the columns `keeps` on the same split: tested are the rows of `test`, or the share that is held out.
+
+    The column by which rows are grouped is tested on a fifth of the rows that are learned from."""
     held = splits.hold_out(dataset, holdout, group=group)[1] if test is None else None
-    copies = leakage.clusters(dataset, near=test is None)
-    problem = prepare(dataset, test=test, group=group, held=held, duplicates=copies, **asked)
-    for note in problem.notes:
+    shared = {"test": test, "group": group, "held": held, "duplicates": leakage.clusters(dataset, near=test is None)}
+    found = [prepare(dataset, labels=labels, task=task, **shared, **asked)]
+    for note in found[0].notes:
         listener.say(note)
-    return problem
+    guess = guess_group(dataset.source) if group is None else (group, "")
+    for column in keeps:
+        if (
+            guess and column == guess[0]
+        ):  # none of the groups that are tested is learned from: told apart among those that are
+            learned = dataset if held is None else dataset.subset(np.setdiff1d(np.arange(len(dataset)), held))
+            found.append(prepare(learned, labels=column, group="", **asked))
+        else:
+            found.append(prepare(dataset, labels=column, **shared, **asked))
+    return found
 
 
 def _table(tried: list[int], asked: Sequence[int] | None, at) -> list[int]:

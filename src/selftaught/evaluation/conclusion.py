@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import tasks
+from . import keeps
 from .contest import Arm, Contest, Fixed, Standing
 from .embed import Layer, embed, raw
 from .opening import read_again
 from .probe import Features, Probed, probe
-from .protocol import Budget
+from .protocol import Budget, Problem
+from .sounds import Heard
 from .statistics import Scores, interval
 from .texts import TfIdf
 
@@ -32,12 +35,13 @@ class Conclusion:
     draws: dict[Budget, list[np.ndarray]]
     full: bool
     """Whether the table holds the linear probe of all labels."""
+    factors: dict[str, Problem] = field(default_factory=dict)
+    """Further columns that every arm is probed for, on the same rows."""
 
     def result(self) -> dict[str, Any]:
         """What `compare` returns; it is written into compare.json too."""
         contest = self.contest
-        tested = {arm.name: self._of_arm(arm) for arm in self.alive}
-        tested |= {one.name: self._of_standing(one) for one in self.standing}
+        tested = {name: self._joined(several) for name, several in self.opened().items()}
         cells = {a.name: [contest.cell_of(a, self.total, s) for s in self.seeds] for a in self.alive}
         cells |= {one.name: one.cells(self.seeds) for one in self.standing}
         rows = [row for name, found in tested.items() for row in self._rows(name, found, cells[name])]
@@ -46,18 +50,21 @@ class Conclusion:
             "differences": self._differences(tested), "choice": contest.trials(self.standing, self.seeds),
             "recommendation": self._recommend(rows), "chosen_with": len(contest.choice.rows),
             "test_rows": len(contest.problem.targets), "unit": contest.unit,
+            **({"keeps": keeps.told(self, self.factors)} if self.factors else {}),
         }  # fmt: skip
         contest.ledger.write(result=result)
         return result
 
-    def _of_arm(self, arm: Arm) -> Probed:
-        contest = self.contest
-        cells = {contest.cell_of(arm, self.total, s): s for s in self.seeds}
-        good = {cell: s for cell, s in cells.items() if "mean" in contest.ledger.cells[cell]}
-        return self._joined({cell: lambda s=s: contest.encoder(arm, self.total, s) for cell, s in good.items()})  # type: ignore[misc]
-
-    def _of_standing(self, one: Standing) -> Probed:
-        return self._joined({c: lambda e=e: e for c, e in zip(one.cells(self.seeds), one.encoders, strict=False)})  # type: ignore[misc]
+    def opened(self) -> dict[str, dict[str, Callable[[], Fixed]]]:
+        """{arm: {cell: what opens its encoder}}: the arms that came to the end, those that needed no training behind."""
+        contest, out = self.contest, {}
+        for arm in self.alive:
+            cells = {contest.cell_of(arm, self.total, s): s for s in self.seeds}
+            good = {cell: s for cell, s in cells.items() if "mean" in contest.ledger.cells[cell]}
+            out[arm.name] = {cell: partial(contest.encoder, arm, self.total, s) for cell, s in good.items()}
+        for one in self.standing:
+            out[one.name] = {c: partial(_same, e) for c, e in zip(one.cells(self.seeds), one.encoders, strict=False)}
+        return out  # type: ignore[return-value]
 
     def _joined(self, several: dict[str, Callable[[], Fixed]]) -> Probed:
         """The test scores of cells, measured once and kept in the ledger's folder; seeds side by side."""
@@ -68,7 +75,7 @@ class Conclusion:
             if found is None or not wanted <= found.scores.keys():
                 found = self._tested(opened(), self.contest.ledger.cells[cell]["layer"])
                 self.contest.ledger.keep(cell, found)
-            found.scores = {key: held for key, held in found.scores.items() if key in wanted}
+            found = Probed({key: held for key, held in found.scores.items() if key in wanted})
             if total is None:
                 total = found
             else:
@@ -77,19 +84,28 @@ class Conclusion:
         return total
 
     def _tested(self, encoder: Fixed, layer: Layer) -> Probed:
-        contest, own = self.contest, None
+        contest = self.contest
         if isinstance(encoder, TfIdf):
             return encoder.probed(self.draws, seed=contest.choice.seed, full=self.full)
+        held = self.features(encoder, layer, contest.problem)
+        assert held is not None
+        return probe(contest.problem, held, self.draws, full=self.full, clusters=False, seed=contest.choice.seed)
+
+    def features(self, encoder: Fixed, layer: Layer, problem: Problem) -> Features | None:
+        """What a probe reads of an arm; None of TF-IDF, which has no features."""
+        contest, own = self.contest, None
+        if isinstance(encoder, TfIdf):
+            return None
+        if isinstance(encoder, Heard):
+            return Features(encoder.features(problem.pool), encoder.features(problem.test))
         if isinstance(encoder, tuple):
             encoder, own = encoder
         some = {"batch": contest.batch, "device": contest.device, "listener": contest.listener}
         pool, test = (
             raw(d) if encoder is None else embed(encoder, d, layer=layer, **some)  # type: ignore[arg-type]
-            for d in (read_again(d, own) for d in (contest.problem.pool, contest.problem.test))
+            for d in (read_again(d, own) for d in (problem.pool, problem.test))
         )
-        return probe(
-            contest.problem, Features(pool, test), self.draws, full=self.full, clusters=False, seed=contest.choice.seed
-        )
+        return Features(pool, test)
 
     def _rows(self, name: str, found: Probed, cells: list[str]) -> list[dict[str, Any]]:
         """One row a probe and budget."""
@@ -143,6 +159,10 @@ class Conclusion:
             "method": best, "sure": sure, "second": second, "ahead": round(gap.mean, 6), "low": round(gap.low, 6),
             "high": round(gap.high, 6), "sentence": sentence + test,
         }  # fmt: skip
+
+
+def _same(encoder: Fixed) -> Fixed:
+    return encoder
 
 
 def recommend(best: str, second: str, score: float, gap, sure: bool, rows: int, standing: Sequence[str]) -> str:

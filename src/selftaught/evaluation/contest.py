@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import methods as kinds
 from .. import train
-from ..core import Encoder, RequestError, config, module
+from ..core import Encoder, RequestError, config, module, random
 from ..core.errors import SelftaughtError
 from ..core.listener import Listener
-from . import controls
+from . import controls, sounds
 from .choice import Choice
 from .embed import Layer, embed, embed_layers, raw
 from .ledger import Ledger, file_name
@@ -55,14 +55,14 @@ def rungs(count: int, total: float, whole: bool) -> list[float]:
     return [total] if whole or count < HALVED else [total / 4, total / 2, total]
 
 
-Fixed = Encoder | tuple[Encoder, Any] | TfIdf | None
+Fixed = Encoder | tuple[Encoder, Any] | TfIdf | sounds.Heard | None
 """What needs no pretraining."""
 
 
 @dataclass(frozen=True)
 class Standing:
     """An arm that needs no pretraining; `stem` names its cells in the ledger, `encoders` holds one a seed: an encoder, one with the modality as which it
-    reads the rows, TF-IDF, or None for the raw input."""
+    reads the rows, TF-IDF, a control of sounds, or None for the raw input."""
 
     name: str
     stem: str
@@ -152,8 +152,10 @@ class Contest:
             pool, encoder = read_again(pool, encoder[1]), encoder[0]
         if isinstance(encoder, TfIdf):
             return self._cell(encoder.chosen(rows, self.choice.fold, self.choice.seed), "last")
-        if encoder is None:
-            several: dict[Layer, np.ndarray] = {"last": raw(pool, rows=rows)}
+        if isinstance(encoder, sounds.Heard):
+            several: dict[Layer, np.ndarray] = {"last": encoder.features(pool, rows)}
+        elif encoder is None:
+            several = {"last": raw(pool, rows=rows)}
         else:
             several = {"last": embed(encoder, pool, rows=rows, batch=self.batch, device=self.device)}
             if "stages" in encoder.can:
@@ -199,6 +201,11 @@ class Contest:
             )
         if is_text(self.problem.pool):
             found.append(Standing("tf-idf", "tf-idf", [TfIdf(self.problem)]))
+        if sounds.is_sound(self.problem.pool):
+            for name in sounds.NAMES:
+                own = seeds if name == "random-filters" else seeds[:1]
+                heard = [sounds.Heard(name, random.key(s, name, 0), self.problem.pool) for s in own]
+                found.append(Standing(name, name, heard))
         found += [Standing(f"shelf:{k}", f"shelf:{k}", [v]) for k, v in shelf.items()]
         for one in found:
             for cell, seed, encoder in zip(one.cells(seeds), seeds, one.encoders, strict=False):

@@ -19,8 +19,8 @@ from .probe import Probed, scores
 from .protocol import Budget, Problem
 from .statistics import Scores
 
-NAMES = ("blind", "raw", "untrained", "scratch", "tf-idf", "fasttext")
-"""The last two are for texts, and left out elsewhere (see texts.py)."""
+NAMES = ("blind", "raw", "untrained", "scratch", "tf-idf", "fasttext", "log-mel", "random-filters")
+"""tf-idf and fasttext are for texts, the last two for sounds, and left out elsewhere (see texts.py and sounds.py)."""
 SCRATCH = Plan(mode="full", epochs=15, steps=60, batch=64, layer_decay=1.0)
 """How the scratch control is trained: one rate for all layers, as nothing below has been learned."""
 SAMPLE = 2_000

@@ -11,6 +11,7 @@ from .. import methods, tasks
 from ..core import Encoder, RequestError
 from ..core.errors import nearest
 from ..core.listener import Listener
+from ..data.sniff import guess_group
 from ..tasks.language_model import LanguageModel
 from ..train.precision import device_of
 from . import controls as control
@@ -18,6 +19,7 @@ from . import leakage
 from .arms import Work, probe_arms
 from .embed import Layer
 from .language import evaluate_language
+from .left_out import Options, leave_one_out, shared_groups
 from .opening import first_seed, held_out, method_of, open_dataset, open_encoders, pretrained_on
 from .outcome import result
 from .probe import few_label_draws
@@ -32,7 +34,7 @@ from .verdict import CONTROLS
 def evaluate(
     run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str | None = None,
     budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = SEEDS, seed: int = 0, group: str | None = None,
-    task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder | tuple[Encoder, Any]] | None = None,
+    split: str = "holdout", task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder | tuple[Encoder, Any]] | None = None,
     pretraining=None, robustness: bool = False, column: str | None = None, names: str | None = None, max_bad: float = 0.01, batch: int = 256,
     device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -42,10 +44,12 @@ def evaluate(
     data: labelled data (path, `hf:NAME`, Dataset); test: a test set of one's own; else the rows of
     `data` that pretraining left out, where it did (`holdout`), or a fifth.
     labels: column, or one label a row; group: column of what must stay together; budgets: labels a class of the curve.
+    split: "holdout", or "leave-one-out": each group (speaker, patient, site) is tested by read-outs fitted on the others, see `left_out.leave_one_out`;
+    run may then be a list of runs that left out a group each.
     layer: "last", a stage's number, or "all": each stage is probed, and the pretrained and the untrained network are each read out where
     they are best on validation rows.  None: "all" for runs of predictive and generative methods, which peak before their end, else "last".
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
-    controls: of blind, raw, untrained, scratch, and of texts tf-idf and fasttext; shelf: {name: encoder, or (encoder, modality) where it reads texts with a tokenizer
+    controls: of blind, raw, untrained, scratch, of texts tf-idf and fasttext, of sounds log-mel and random-filters; shelf: {name: encoder, or (encoder, modality) where it reads texts with a tokenizer
     of its own} off the shelf, shown beside them.
     column: of the data, where the guess is wrong; max_bad: share of rows that may be broken; names: a template of the files' names whose fields
     become columns ("{label}_{speaker}_{take}").
@@ -59,14 +63,17 @@ def evaluate(
     listener = listener or Listener()
     if task is not None and tasks.find(task) is LanguageModel:
         texts = data if test is None else test
-        said: dict[str, Any] = {"column": column, "max_bad": max_bad, "device": device, "listener": listener}
-        return evaluate_language(run, texts, seed=seed, **said)
+        return evaluate_language(run, texts, seed=seed, column=column, max_bad=max_bad, device=device, listener=listener)  # fmt: skip
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
     data, test = (
         open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
     )
+    if split != "holdout":
+        group = _left_out(split, group, data, test, robustness, pretraining)
+        options = Options(labels, task, layer, budgets, draws, seeds, seed, controls, dict(shelf or {}), batch, str(device_of(device)), listener)  # fmt: skip
+        return leave_one_out(run, data, group, options)
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed,
         duplicates=leakage.clusters(data, near=test is None),
@@ -84,7 +91,9 @@ def evaluate(
     )
     before = open_dataset(pretraining, modality, listener, max_bad=1.0)
     leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
-    return result(work, arms, leaks, begun, spoiled)
+    found = result(work, arms, leaks, begun, spoiled)
+    found["verdict"]["sentence"] += shared_groups(data, test, group)
+    return found
 
 
 def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
@@ -99,6 +108,21 @@ def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
         raise RequestError(
             f"{draws} draws and {seeds} seeds are not enough.", "Give at least 1 of each; 10 and 5 are usual."
         )
+
+
+def _left_out(split: str, group: str | None, data, test, robustness: bool, pretraining) -> str:
+    """The column by which groups are left out."""
+    if split != "leave-one-out":
+        raise nearest(split, ("holdout", "leave-one-out"), "split")
+    if test is not None or robustness or pretraining is not None:
+        raise RequestError(
+            "Where each group is left out in turn, all of DATA is tested.",
+            "Leave out --test, --robustness and --pretraining.",
+        )
+    found = guess_group(data.source) if group is None else (group, "")
+    if not found:
+        raise RequestError("No column looks like a group.", "Name it: --group speaker.")
+    return found[0]
 
 
 def _layer(run, layer: Layer | str | None) -> Layer | str:

@@ -62,14 +62,27 @@ def pretrained_on(run, data) -> bool:
 
 
 def held_out(run, data, listener: Listener) -> np.ndarray | None:
-    """Places of `data` that none of the runs saw (`pretrain --holdout`); None where these are other data, or nothing was held out."""
+    """Places of `data` that none of the runs saw (`pretrain --holdout`, `--leave-out`); None where these are other data, or nothing was held out."""
     found = [_data_facts(one).get("holdout") for one in (run if isinstance(run, list | tuple) else [run])]
     first = found[0]
     if not first or any(other != first for other in found) or first.get("of") != data.fingerprint:
         return None
+    if "left_out" in first:
+        held = splits.leave_out(data, str(first["group"]), [str(name) for name in first["left_out"]])[1]
+        listener.say(f"test rows: the {len(held)} of {first['group']} {', '.join(first['left_out'])}, which pretraining left out.")  # fmt: skip
+        return held
     held = splits.hold_out(data, float(first["share"]), group=first.get("group"))[1]
     listener.say(f"test rows: the {len(held)} that pretraining left out (--holdout {first['share']:g}).")
     return held
+
+
+def left_out_of(one, data, group: str) -> tuple[str, ...] | None:
+    """Which groups of `data` a run left out (`pretrain --leave-out GROUP=NAME`); () where it saw them all, None where it was pretrained on other data."""
+    facts = _data_facts(one)
+    held = facts.get("holdout") or {}
+    if held.get("of") == data.fingerprint:
+        return tuple(str(n) for n in held.get("left_out", [])) if held.get("group") == group else ()
+    return () if facts.get("fingerprint") == data.fingerprint else None
 
 
 def folder_of(one) -> Path | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import tasks
 from . import controls as control
-from . import curve, diagnose, leakage, robustness, stages, texts
+from . import curve, diagnose, leakage, robustness, sounds, stages, texts
 from .arms import Arms, Work
 from .probe import Probed
 from .protocol import Budget
@@ -37,12 +37,12 @@ def result(
         numbers=problem.classes is None, seen=int(leaks.seen.sum()), seed=work.seed,
         read=(where[0], where[1]),
     )  # fmt: skip
-    ahead = _ahead(work, scored)
+    better = ahead(work, scored)
     found = {
         "task": tasks.name_of(problem.task),
         "metric": problem.task.metric,
-        "rows": _rows(work, arms),
-        "differences": _differences(work, scored, verdict),
+        "rows": rows_of(work, arms),
+        "differences": differences(work, scored, verdict),
         "smallest_visible_difference": round(verdict.difference.visible, 6),
         "leakage": {
             "exact": int(leaks.exact.sum()),
@@ -50,7 +50,7 @@ def result(
             "seen_in_pretraining": int(leaks.seen.sum()),
             "without": _without(work, arms, leaks),
         },
-        "verdict": {"answer": verdict.answer, "sentence": verdict.sentence + ahead},
+        "verdict": {"answer": verdict.answer, "sentence": verdict.sentence + better},
         **_start(work, scored, begun),
         "labels_saved": _saved(work, scored, chosen),
         "measures": [
@@ -80,10 +80,11 @@ def result(
     return found
 
 
-def _ahead(work: Work, scored: dict[str, Probed]) -> str:
-    """A sentence where a bag of words is surely better than what pretraining gave: at the verdict's budget, the best of them."""
+def ahead(work: Work, scored: dict[str, Probed]) -> str:
+    """A sentence where what needs no pretraining (a bag of words, random filters) is surely better than what pretraining gave: at the verdict's budget, the best of them."""
     problem, ours, found = work.problem, scored["pretrained"].scores["linear", work.at], []
-    for name in texts.NAMES:
+    spelled = texts.SPELLED | sounds.SPELLED
+    for name in spelled:
         for how in ("linear", "finetune"):
             other = scored.get(name, Probed()).scores.get((how, work.at))
             if other is not None:
@@ -94,9 +95,7 @@ def _ahead(work: Work, scored: dict[str, Probed]) -> str:
     if gap.high >= 0:
         return ""
     span = f"95 % interval {-gap.high:+.3f} to {-gap.low:+.3f}"
-    return (
-        f" But {texts.SPELLED[name]}, without any pretraining, scores {mean:.3f} ({-gap.mean:+.3f}, {span}): take that."
-    )
+    return f" But {spelled[name]}, without any pretraining, scores {mean:.3f} ({-gap.mean:+.3f}, {span}): take that."
 
 
 def _start(work: Work, scored: dict[str, Probed], begun: Started | None) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def _order(budget: Budget) -> float:
     return float("inf") if budget == "all" else float(budget)
 
 
-def _rows(work: Work, arms: Arms, keep: np.ndarray | None = None) -> list[dict[str, Any]]:
+def rows_of(work: Work, arms: Arms, keep: np.ndarray | None = None) -> list[dict[str, Any]]:
     """One row an arm, probe, layer and budget, budgets ascending; of the test rows `keep` only, where given."""
     groups = work.problem.test_groups
     rows = []
@@ -143,7 +142,7 @@ def _rows(work: Work, arms: Arms, keep: np.ndarray | None = None) -> list[dict[s
     return sorted(rows, key=lambda row: _order(row["labels_per_class"]))
 
 
-def _differences(work: Work, scored: dict[str, Probed], verdict: Verdict) -> list[dict[str, Any]]:
+def differences(work: Work, scored: dict[str, Probed], verdict: Verdict) -> list[dict[str, Any]]:
     """Pretrained minus every other arm, the verdict's contrast first."""
     ours, rows = scored["pretrained"], []
     for name, arm in scored.items():
@@ -167,7 +166,7 @@ def _differences(work: Work, scored: dict[str, Probed], verdict: Verdict) -> lis
 def _without(work: Work, arms: Arms, leaks: leakage.Leaks) -> list[dict[str, Any]]:
     """The rows again, without the test rows that have a copy among the training rows; none where nothing or everything leaks."""
     keep = ~(leaks.exact | leaks.near)
-    return [] if keep.all() or not keep.any() else _rows(work, arms, keep)
+    return [] if keep.all() or not keep.any() else rows_of(work, arms, keep)
 
 
 def _saved(work: Work, scored: dict[str, Probed], chosen: str) -> dict | None:

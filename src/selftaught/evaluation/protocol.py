@@ -13,6 +13,7 @@ from ..core.task import Task
 from ..data import cells, splits
 from ..data.label_sets import MARKS, make_label_columns, make_label_sets
 from ..data.labels import MISSING, Labels, make_labels
+from .statistics import Groups
 
 BUDGETS = (1, 2, 5, 10, 25, 50, 100)
 """Labels a class (numbers: labels in all, ten times as many) of a label curve."""
@@ -43,7 +44,7 @@ class Problem:
     test: object  # data.Dataset
     targets: np.ndarray  # of the test rows
     pool_groups: np.ndarray | None = None
-    test_groups: np.ndarray | None = None
+    test_groups: Groups = None
     notes: list[str] = field(default_factory=list)
     places: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     """Of the pool's rows in the dataset that was split."""
@@ -114,14 +115,14 @@ def prepare(
     """Splits `dataset` (and a test set of the user's, where there is one) into the rows of a `Problem`.
 
     labels: name of a column, or one label a row (None or NaN where missing); None takes what looks like a label.
-    group: name of a column; rows of one group, and of one cluster of `duplicates` (len(dataset),), stay together.
+    group: name of a column; rows of one group, and of one cluster of `duplicates` (len(dataset),), stay together.  None: what looks like a group; "": none.
     held: places of `dataset` that are to be the test rows, where there is no `test`.
     balance: of several labels a row, positives of rare classes weigh more.
     Raises RequestError or DataError where there is nothing to learn from or to test on.
     """
     several = task is not None and tasks.find(task).wants == "set"
     known = _labels(dataset, labels, several)
-    groups = dataset.groups(group)
+    groups = None if group == "" else dataset.groups(group)
     notes = [f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} rows are labelled."]
     notes += [known.note] if known.note else _divided(known)
     if groups is not None:
@@ -136,7 +137,7 @@ def prepare(
             _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several),
         )
         known, tested_labels = _one_list_of_classes(known, tested_labels)
-        test_groups = test.groups(group)
+        test_groups = None if group == "" else test.groups(group)
     chosen = {name: _limited(rows[known.known[rows]], limit, seed) for name, rows in where.items() if name != "test"}
     kept = np.sort(np.concatenate(list(chosen.values())))
     pool_labels = known.take(kept)

@@ -13,7 +13,8 @@ VOWELS = np.array(
     [[730, 1090, 2440], [270, 2290, 3010], [300, 870, 2240], [530, 1840, 2480], [570, 840, 2410], [440, 1020, 2240]]
 )
 """Formants in Hz of six American vowels (Peterson & Barney 1952, men)."""
-WORDS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (0, 2), (3, 1))
+WORDS = ((0, 1), (1, 0), (2, 3), (3, 2), (4, 5), (5, 4), (0, 2), (2, 0))
+"""Two vowels each.  Every pair stands in both orders, so that a mean over time does not tell the word."""
 TRACTS = (0.85, 1.0, 1.18)
 PITCHES = (100.0, 145.0, 210.0)
 NOISES = (0.002, 0.02, 0.08)
@@ -37,9 +38,9 @@ def _clip(rng: np.random.Generator, word: int, speaker: int, pitch: int, noise: 
     phase = np.cumsum(frequency) / RATE
     source = np.diff(np.floor(phase), prepend=0) + 0.02 * rng.standard_normal(length)
     turn = int(length * rng.uniform(0.4, 0.6))
-    parts = [(_spoken(source, VOWELS[vowel] / TRACTS[speaker]), vowel) for vowel in WORDS[word]]
+    first, second = (_spoken(source, VOWELS[vowel] / TRACTS[speaker]) for vowel in WORDS[word])
     blend = 1 / (1 + np.exp((np.arange(length) - turn) / (0.02 * RATE)))
-    voice = blend * parts[0][0] + (1 - blend) * parts[1][0]
+    voice = blend * first / np.sqrt(np.mean(first**2)) + (1 - blend) * second / np.sqrt(np.mean(second**2))
     voice *= np.sin(np.pi * np.clip(time, 0.01, 0.99)) ** 0.5
     voice = voice / np.sqrt(np.mean(voice**2)) + NOISES[noise] * 5 * rng.standard_normal(length)
     return 0.2 * np.exp(rng.normal(0, 0.4)) * voice / np.abs(voice).max()

@@ -64,7 +64,7 @@ class Sound:
     """A stored row is (L,) int16 at `rate` Hz."""
 
     name: ClassVar[str] = "sound"
-    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "values", "target", "sound"})
+    offers: ClassVar[frozenset[str]] = frozenset({"augment", "local", "values", "target", "drawn", "sound"})
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     dtype: ClassVar[str] = "int16"
@@ -244,6 +244,21 @@ class Sound:
         x, _ = stacked(x, frames, stack)
         valid = torch.arange(x.shape[1], device=x.device) * stack + (stack + 1) // 2 <= frames[:, None]
         return Target("value", x, valid, width=x.shape[2])
+
+    def untarget(self, values: Tensor, view: View, grid: tuple[int, ...] | None) -> View:
+        """{"mel", "length"}: the energies (B, T, bands) of tokens (B, t, frames in one x bands), as `target` gives them for `view`; NaN stays."""
+        mel, frames = heard(view, self.front.to(view.device))
+        back = values.unflatten(2, (-1, self.bands)).flatten(1, 2)[:, : mel.shape[1]]
+        back = back * back.new_tensor(self.std) + back.new_tensor(self.mean)
+        back = back.masked_fill(~within(back.shape[1], frames)[..., None], self.front.floor_log)
+        return View(view.modality, view.role, {"mel": back, "length": frames})
+
+    def seen(self, view: View) -> View:
+        """{"mel", "length"}: what is drawn of a wave; other views as they are."""
+        if "wave" not in view.parts:
+            return view
+        mel, frames = heard(view, self.front.to(view.device))
+        return View(view.modality, view.role, {"mel": mel, "length": frames})
 
     def raw(self, view: View) -> Tensor:
         """(B, 8 x bands) float32: the means of the normalised log-mel energies in eight equal stretches of each sound."""

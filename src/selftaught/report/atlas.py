@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core import random
+from ..train.pictures import row_picture, seen
 
 SAMPLE = 800
 QUERIES = 8
 NEIGHBOURS = 7
 THUMBNAIL = 48
+AT_ONCE = 64
 SHADES = 48
 """Colours of a thumbnail: a page holds hundreds of them."""
 
@@ -37,9 +39,12 @@ def sample(rows: int, seed: int) -> NDArray:
 def build(features: NDArray, data, index: NDArray, labels: list[str] | None, *, seed: int) -> Atlas:
     """features (N, D) of the rows `index` of `data`."""
     xy, how = layout(features, seed)
-    view = data.fetch(index)
-    pictures = [thumbnail(view, row) for row in range(len(index))]
-    texts = [caption(view, row, name, data.modality) for row, name in enumerate(data.names(index))]
+    pictures, texts = [], []
+    for some in np.split(index, range(AT_ONCE, len(index), AT_ONCE)):  # recordings of a minute each are large
+        view = data.fetch(some)
+        visible = seen(view, data.modality)
+        pictures += [thumbnail(visible, row) for row in range(len(some))]
+        texts += [caption(view, row, name, data.modality) for row, name in enumerate(data.names(some))]
     return Atlas(xy, pictures, texts, labels, nearest(features, seed), how)
 
 
@@ -76,9 +81,7 @@ def nearest(features: NDArray, seed: int) -> NDArray:
 
 
 def thumbnail(view, row: int) -> str | None:
-    """A data URI of an image or of a series' curves; None for text."""
-    from ..train.pictures import row_picture
-
+    """A data URI of an image, of a series' curves or of a sound's energies; None for text."""
     side = min(THUMBNAIL, max(view["pixels"].shape[2:])) if "pixels" in view.parts else THUMBNAIL
     picture = row_picture(view, row, side)
     if picture is None:

@@ -18,7 +18,14 @@ def comparison(result: dict[str, Any], out: str | Path, *, title: str = "Which p
         f'<div class="verdict {kind}"><b>{html.escape(advice["method"])}</b>{html.escape(advice["sentence"])}</div>'
     )
     styles = {name: number for number, name in enumerate(dict.fromkeys(c["arm"] for c in result["choice"]))}
-    body = verdict + _against_time(result, styles) + _table(result) + _scores(result, styles) + _failed(result)
+    body = (
+        verdict
+        + _against_time(result, styles)
+        + _table(result)
+        + _keeps(result)
+        + _scores(result, styles)
+        + _failed(result)
+    )
     write_text(Path(out), document(title, body))
     return Path(out)
 
@@ -70,6 +77,19 @@ def _table(result: dict[str, Any]) -> str:
     top = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     note = "<p class='soft'>Means with 95 % intervals. Methods that did not come to the end were not tested.</p>"
     return section("All scores", f"<div class='scroll'><table><tr>{top}</tr>{''.join(lines)}</table></div>{note}")
+
+
+def _keeps(result: dict[str, Any]) -> str:
+    """A line an arm, a column for each further column of the data."""
+    held = result.get("keeps", [])
+    columns = list(dict.fromkeys(k["column"] for k in held))
+    lines = []
+    for name in dict.fromkeys(k["features"] for k in held):
+        own = {k["column"]: k for k in held if k["features"] == name}
+        lines.append(f"<tr><td>{html.escape(name)}</td>{''.join(f'<td class=n>{_with_interval(own.get(c))}</td>' for c in columns)}</tr>")  # fmt: skip
+    top = "".join(f"<th>{html.escape(head)}</th>" for head in ["", *columns])
+    note = "<p class='soft'>Linear probes of all labels of further columns, on the same test rows. Keeping what a task does not need is no merit, losing what it needs is a fault.</p>"
+    return section("What they keep", f"<div class='scroll'><table><tr>{top}</tr>{''.join(lines)}</table></div>{note}") if held else ""  # fmt: skip
 
 
 def _with_interval(row: dict[str, Any] | None) -> str:

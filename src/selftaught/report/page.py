@@ -38,7 +38,7 @@ def page(run: Run, evaluation: dict | None, atlas: Atlas | None) -> str:
     """The whole page as text."""
     config = run.config()
     sections = [
-        _verdict(evaluation), _alarms(run), _scores(evaluation), _label_curve(evaluation), _robustness(evaluation),
+        _verdict(evaluation), _alarms(run), _scores(evaluation), _folds(evaluation), _label_curve(evaluation), _robustness(evaluation),
         section("What it learned, in pictures", gallery(run)), _training(run), _views(run),
         _map(atlas), _neighbours(atlas), _topics(evaluation), _leakage(evaluation), _about(run, config),
     ]  # fmt: skip
@@ -106,6 +106,21 @@ def _scores(evaluation: dict | None) -> str:
     told = evaluation.get("stages", {}).get("sentence", "")
     body += f"<p>{html.escape(told)}</p>" if told else ""
     return section("Scores", body) + section("Paired differences", intervals(pairs, zero=True))
+
+
+def _folds(evaluation: dict | None) -> str:
+    """Where each group was left out once: a score by group, and what a split by rows would claim."""
+    cells = [c for c in (evaluation or {}).get("folds", []) if c["labels_per_class"] == "all" and c["probe"] in ("linear", "finetune")]  # fmt: skip
+    names = list(dict.fromkeys(c["fold"] for c in cells))
+    lines = []
+    for arm in dict.fromkeys(c["features"] for c in cells):
+        own = {c["fold"]: c["mean"] for c in cells if c["features"] == arm}
+        lines.append(f"<tr><td>{html.escape(arm)}</td>{''.join(f'<td class=n>{own[n]:.3f}</td>' for n in names)}</tr>")
+    top = "".join(f"<th>{html.escape(str(name))}</th>" for name in ["", *names])
+    said = f"<p>{html.escape(str((evaluation or {}).get('by_rows', {}).get('sentence', '')))}</p>"
+    group = html.escape(str((evaluation or {}).get("group", "group")))
+    body = f"<p class='soft'>Linear probe of all labels of the others.</p><div class='scroll'><table><tr>{top}</tr>{''.join(lines)}</table></div>{said}"
+    return section(f"Each {group} left out once", body) if cells else ""
 
 
 def _read_out(evaluation: dict) -> dict[str, Any]:

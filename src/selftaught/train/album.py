@@ -14,6 +14,7 @@ from ..core import Batch, Draw, Encoder, Method, Sheet, View, dist, random
 from ..nets.attention import last_attention
 from ..nets.filters import first_filters
 from .job import Job
+from .pictures import seen
 from .sheets import draw
 
 ROWS = 8
@@ -96,7 +97,7 @@ class Album:
             rows = (own == cluster).nonzero().flatten()
             rows = rows[near[rows, cluster].argsort(descending=True, stable=True)][:NEAREST]
             chosen[line, : len(rows)], held[line, : len(rows)] = rows, True
-        view = _hidden(self.batch(self.order[chosen.flatten()]).views[0], ~held.flatten())
+        view = _hidden(seen(self.batch(self.order[chosen.flatten()]).views[0], self.job.data.modality), ~held.flatten())
         lines = torch.arange(len(most)) * NEAREST
         columns = {str(n + 1): view.take(lines + n) for n in range(NEAREST)}
         words = [f"{n} rows" for n in counts[most].tolist()]
@@ -129,7 +130,8 @@ class Album:
         old = self.job.run.read_json(file)["sheets"] if (folder / CATALOGUE).exists() else []
         listed = [entry for entry in old if entry["stage"] != stage]
         for sheet in sheets:
-            drawn = draw(sheet)
+            visible = {name: seen(view, self.job.data.modality) for name, view in sheet.columns.items()}
+            drawn = draw(replace(sheet, columns=visible))
             name = f"{sheet.name}.png" if stage == "end" else f"{sheet.name}-{stage}.png"
             (folder / name).write_bytes(drawn.png)
             listed.append({
@@ -166,14 +168,17 @@ def filters(encoder: Encoder) -> list[Sheet]:
     found = first_filters(encoder)
     atoms = encoder.kind == "patch-code"
     for number, tensor in enumerate(found):
+        tensor, heard = (tensor.transpose(2, 3).flip(2), True) if encoder.modality == "sound" else (tensor, False)
         count = len(tensor)
         wide = min(ABREAST, count)
         padded = torch.cat([tensor, tensor.new_full((-count % wide, *tensor.shape[1:]), torch.nan)])
         columns = {str(n + 1): View(encoder.modality, parts={"pixels": padded[n::wide]}) for n in range(wide)}
         what = "dictionary atoms: the patches that a picture is described by" if atoms else "filters of the first layer"
+        unit = "bands (high pitch at the top) by frames" if heard else "pixels"
+        found_in = "Onsets, gliding pitch and formants" if heard else "Edges and colour contrasts"
         caption = (
-            f"{count} {what}, {tensor.shape[2]} x {tensor.shape[3]} pixels each; grey stands for no weight. Edges and "
-            "colour contrasts come from the data; what looks like noise is still as it was drawn at random."
+            f"{count} {what}, {tensor.shape[2]} x {tensor.shape[3]} {unit} each; grey stands for no weight. {found_in} "
+            "come from the data; what looks like noise is still as it was drawn at random."
         )
         name = "filters" if len(found) == 1 else f"filters-{number + 1}"
         title = "What the first layer looks for" + ("" if len(found) == 1 else f" ({number + 1} of {len(found)})")
@@ -183,7 +188,8 @@ def filters(encoder: Encoder) -> list[Sheet]:
 
 def _hidden(view: View, rows: Tensor) -> View:
     """The view with nothing to see in `rows` (B,) bool."""
-    name = "pixels" if "pixels" in view.parts else "values"
+    name = next(n for n in ("pixels", "mel", "values") if n in view.parts)
     part = view[name].cpu()
     part = part.float() / 255 if part.dtype == torch.uint8 else part
-    return View(view.modality, parts={name: part.masked_fill(rows.view(-1, *[1] * (part.ndim - 1)), torch.nan)})
+    rest = {"length": view["length"].cpu()} if name == "mel" else {}
+    return View(view.modality, parts={name: part.masked_fill(rows.view(-1, *[1] * (part.ndim - 1)), torch.nan), **rest})

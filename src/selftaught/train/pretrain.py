@@ -85,13 +85,8 @@ def resume(folder: str | Path, *, data=None, **keywords) -> Pretrained:
 def _pretrain(data, settings, out, resume, overwrite, save_every, track, listener, stop) -> Pretrained:
     device = device_of(settings.device)
     join_processes(device)
-    whole = dataset = open_dataset(data, settings, listener, starts.folder_of(settings, out, resume))
-    held_out = None
-    if settings.holdout:
-        dataset, held_out = (whole.subset(s) for s in splits.hold_out(whole, settings.holdout, group=settings.group))
-        listener.say(
-            f"holdout: {len(whole) - len(dataset)} of {len(whole)} rows are never seen; evaluate tests on them."
-        )
+    whole = open_dataset(data, settings, listener, starts.folder_of(settings, out, resume))
+    dataset, held_out, held = _apart(whole, settings, listener)
     if len(dataset) < 2:
         raise DataError(
             f"{settings.data} holds {len(dataset)} usable row.",
@@ -118,9 +113,6 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
     if dist.rank() == 0:
         run.write_json("env.json", environment())
         about = {"fingerprint": dataset.fingerprint, "rows": len(dataset), "modality": dataset.modality.config()}
-        held = (
-            {"share": settings.holdout, "group": settings.group, "of": whole.fingerprint} if settings.holdout else None
-        )
         kept = run.read_json("data.json").get("start") if resume and (run.folder / "data.json").is_file() else None
         run.write_json("data.json", {**about, "holdout": held, **({"start": kept} if kept else {})})
         if dataset.rejected:
@@ -140,6 +132,21 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
                 run.log(f"{error.kind}: {error.message}")
         raise
     return Pretrained(run, result)
+
+
+def _apart(whole, settings: Settings, listener: Listener):
+    """(rows to learn from, rows that are never seen, how data.json tells which); None and None where all are learned from."""
+    column, names = settings.left_out()
+    if names:
+        kept, held = splits.leave_out(whole, column, names)
+        what, said = f"left out ({column} {', '.join(names)})", {"group": column, "left_out": list(names)}
+    elif settings.holdout:
+        kept, held = splits.hold_out(whole, settings.holdout, group=settings.group)
+        what, said = "holdout", {"share": settings.holdout, "group": settings.group}
+    else:
+        return whole, None, None
+    listener.say(f"{what}: {len(held)} of {len(whole)} rows are never seen; evaluate tests on them.")
+    return whole.subset(kept), whole.subset(held), {**said, "of": whole.fingerprint}
 
 
 def join_processes(device: torch.device) -> None:

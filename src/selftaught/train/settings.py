@@ -46,6 +46,8 @@ class Settings:
     """Share of rows that may be broken before it is an error."""
     holdout: float = 0.0
     """Share of the rows that training never sees: evaluate and finetune test on them.  (Sizes, means and tokenizer are worked out from all.)"""
+    leave_out: str | None = None
+    """speaker=anna (several: speaker=anna,ben): rows of these groups are never seen by training, so that evaluate can test on people that are new to it."""
     threads: int = 2
     """Threads that fetch and decode data."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -61,10 +63,20 @@ class Settings:
             )
         if not 0 <= self.holdout < 1:
             raise RequestError(f"--holdout {self.holdout} is no share of the rows.", "Give a number from 0 to below 1.")
+        if self.leave_out is not None and (self.holdout or not all(self.left_out())):
+            raise RequestError(
+                f"--leave-out {self.leave_out} cannot be followed.",
+                "Say COLUMN=NAME (speaker=anna), and leave --holdout out: one of them says what training never sees.",
+            )
         if self.precision not in MODES:
             raise nearest(self.precision, MODES, "precision")
         if self.threads < 1:
             raise RequestError(f"--threads {self.threads} is not a number of threads.", "Give at least 1.")
+
+    def left_out(self) -> tuple[str, tuple[str, ...]]:
+        """(column, names) of `leave_out`; ("", ()) where nothing is left out."""
+        column, _, names = (self.leave_out or "").partition("=")
+        return column.strip(), tuple(name.strip() for name in names.split(",") if name.strip())
 
     def duration(self, default: Duration) -> Duration:
         return Duration.of(minutes=self.minutes, epochs=self.epochs, steps=self.steps, default=default)

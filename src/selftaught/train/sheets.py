@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core import Sheet
-from .pictures import COLOURS, row_picture
+from .pictures import COLOURS, loudness, row_picture
 
 SIDES = ((6, 96), (8, 72), (99, 44))
 """(columns up to, side of a cell in pixels)."""
@@ -87,8 +87,11 @@ def _band(text: str, side: int, right: bool | None):
 
 
 def _limits(sheet: Sheet) -> Tensor | None:
-    """(B, C, 2) lowest and highest value of each row's curves over all columns; None for pictures."""
+    """(B, C, 2) lowest and highest value of each row's curves (of its energies: C = 1) over all columns; None for pictures."""
     views = list(sheet.columns.values())
+    if "mel" in views[0].parts:
+        rows = ([v["mel"][row, : int(v["length"][row])].cpu().float().flatten() for v in views] for row in range(len(sheet)))  # fmt: skip
+        return torch.stack([loudness(torch.cat(some))[None] for some in rows])
     if "values" not in views[0].parts:
         return None
     joined = torch.cat([v["values"][:, : len(COLOURS)].cpu().float() for v in views], 2)
