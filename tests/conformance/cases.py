@@ -18,13 +18,17 @@ from selftaught.data.opening import open_source
 from selftaught.nets import dropout, store
 
 ROWS, SEED, STEP, PROGRESS = 8, 3, 5, 0.5
-SIZES = {"image": 16, "text": 16, "series": 48}  # side, tokens, steps
+SIZES = {"image": 16, "text": 16, "series": 48, "sound": 240}  # side, tokens, steps, milliseconds
 TINY = {
     "image": {
         "tokens": {"width": 16, "depth": 1, "heads": 2},
         "plain": {"widths": (8, 16), "blocks": (1, 1), "strides": (1, 2), "stem": 8},
     },
     "text": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 16, "depth": 1, "heads": 2}},
+    "sound": {
+        "tokens": {"width": 16, "depth": 1, "heads": 2},
+        "plain": {"stem": 4, "widths": (4, 8), "blocks": (1, 1), "strides": (2, 1)},
+    },
     "series": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 8, "depth": 2}},
 }
 """Encoder options by modality, where a method needs tokens and where it does not.  A new modality adds a line here and in SIZES."""

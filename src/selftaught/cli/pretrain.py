@@ -43,15 +43,17 @@ class Arguments(Common):
     precision: str = "auto"
     """auto, float32 or bfloat16."""
     modality: str | None = None
-    """image, text or series, where the guess is wrong."""
+    """image, text, series or sound, where the guess is wrong."""
     column: str | None = None
     """The column that holds the data."""
     group: str | None = None
     """The column that says which rows belong together."""
     size: int | None = None
-    """Side of stored images; context length of text."""
+    """Side of stored images; context length of text; milliseconds of sound heard at once."""
     tokenizer: str | None = None
     """Of text: bpe, wordpiece, unigram, bytes or words (bpe:8000 with a number of ids), or the folder of a model whose tokenizer is taken."""
+    rate: int | None = None
+    """Of sound: samples a second that are kept, in Hz (default: the files' own, up to 16000)."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
     holdout: float = 0.0

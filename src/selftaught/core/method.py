@@ -36,6 +36,8 @@ class Facts:
     dtype: str = "float32"
     multiple: int | None = None
     """What sides of cropped pictures must be multiples of, where the encoder takes no others (its patch, or the whole side)."""
+    reads: str = ""
+    """The part of a view that the encoder reads, where it could be one of several: "wave" or "mel" of sounds."""
     sample: View | None = None
     """A few raw rows, for what shows on data alone: how wide a target is."""
 

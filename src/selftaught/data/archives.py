@@ -122,7 +122,7 @@ def _judge(member: tarfile.TarInfo, end: int) -> tuple[str, str, str]:
 class Tars(Source):
     """WebDataset shards: a row is a sample, a column a part of it (its suffix).
 
-    Picture suffixes are the column "image"; `cls` and `txt` are read as what they spell; the scalar fields of `json`
+    Suffixes of pictures are the column "image", of sounds "sound"; `cls` and `txt` are read as what they spell; the scalar fields of `json`
     are columns of their own; folders inside the archive give "label" and "split" where there is no `cls`.
     """
 
@@ -138,8 +138,10 @@ class Tars(Source):
         self._fields: set[str] = set()
         self._values: dict[str, np.ndarray] = {}
         found = dict.fromkeys(part for shard in self._shards for part in shard.parts)
-        pictures = [p for p in found if f".{p}" in sniff.IMAGE_SUFFIXES]
-        for column, parts in {"image": pictures, **{p: [p] for p in found if p not in pictures}}.items():
+        media = {"image": sniff.IMAGE_SUFFIXES, "sound": sniff.SOUND_SUFFIXES}
+        joined = {kind: [p for p in found if f".{p}" in suffixes] for kind, suffixes in media.items()}
+        alone = [p for p in found if not any(p in parts for parts in joined.values())]
+        for column, parts in {**joined, **{p: [p] for p in alone}}.items():
             if parts:
                 self._add(column, parts)
         self._add_paths()
@@ -157,8 +159,8 @@ class Tars(Source):
         if column == "json":
             self._add_fields(sample)
             return
-        if column == "image":
-            self.columns[column] = "image"
+        if column in ("image", "sound"):
+            self.columns[column] = column
             return
         kind = sniff.kind_of(sample)
         if kind == "binary":

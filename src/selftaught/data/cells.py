@@ -12,6 +12,7 @@ import pyarrow as pa
 from .bad import Bad
 from .paths import inside, read_file, read_text
 from .sniff import WHOLE, missing, number, series_of_text, spelled_series
+from .sounds import Recording
 from .source import Payload, codes, spell
 
 _RAW_PIXELS = 144
@@ -121,6 +122,8 @@ def payload(cell, kind: str, root: Path | None) -> Payload:
         raise Bad("no value")
     if kind == "image":
         return _image(cell, root)
+    if kind == "sound":
+        return _sound(cell, root)
     if kind == "text":
         if isinstance(cell, bytes):
             cell = read_text(cell)
@@ -151,6 +154,21 @@ def _image(cell, root: Path | None) -> bytes | np.ndarray:
     if isinstance(cell, bytes) or (isinstance(cell, np.ndarray) and cell.dtype == np.uint8):
         return cell
     raise Bad(f"not an image: a {type(cell).__name__}")
+
+
+def _sound(cell, root: Path | None) -> bytes | Recording:
+    name = cell
+    if isinstance(cell, dict):
+        if isinstance(held := cell.get("bytes"), bytes) and held:
+            return held
+        name = cell.get("path")
+    if isinstance(cell, bytes):
+        return cell
+    if not isinstance(name, str) or not name:
+        raise Bad(f"not a sound: a {type(cell).__name__}")
+    if root is None:
+        raise Bad("a path, and no folder to look in")
+    return Recording(inside(root, name))
 
 
 def _of_path(name, root: Path | None) -> bytes:

@@ -206,7 +206,7 @@ class Dataset:
         kept = self._held.kept
         if column not in self.columns and (named := self._matching(column)):
             return make_label_columns({name: self._whole(name)[kept] for name in named})
-        if self.source.need(column) in ("image", "binary"):
+        if self.source.need(column) in ("image", "sound", "binary"):
             raise RequestError(f"Column {column!r} holds payloads, not labels.", "Name another column.")
         return make_label_sets(self.source.sets(column)[kept], column)
 

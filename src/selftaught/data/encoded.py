@@ -15,6 +15,7 @@ import numpy as np
 from ..core import DataError, Ragged
 from .bad import Bad, Rejected
 from .decode import cores, decode_all
+from .sounds import Recording
 from .source import Payload, Source
 from .store import Progress, Store, pack, to_ragged
 
@@ -39,6 +40,8 @@ class _AsItIs:
             raise row
         if not self.copy:
             return np.empty(0, np.uint8)
+        if isinstance(payload, Recording):
+            raise DataError("Pieces of long recordings are packed, not streamed from tables.", "Leave --stream out.")
         if isinstance(payload, np.ndarray):
             raise DataError("Rows of plain numbers are packed, not streamed from tables.", "Leave --stream out.")
         data = payload.encode("utf-8", errors="surrogatepass") if isinstance(payload, str) else payload

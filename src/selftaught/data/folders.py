@@ -17,6 +17,7 @@ from . import fingerprint, limits
 from .bad import Bad
 from .paths import inside, read_file, read_text_file
 from .sniff import IMAGE_SUFFIXES, image_format
+from .sounds import SOUND_SUFFIXES, Recording, sound_format
 from .source import Payload, Source, codes, listed
 from .streams import plain_name
 
@@ -29,6 +30,7 @@ _TYPES = {
     "tar": {".tar"},
     "array": {".npy", ".npz"},
     "image": IMAGE_SUFFIXES,
+    "sound": SOUND_SUFFIXES,
 }
 _SPLIT = re.compile(
     r"(?:^|[-_.])(train(?:ing)?|valid(?:ation)?|val|dev|test(?:ing)?|eval|unsup(?:ervised)?|unlabell?ed|extra)(?=$|[-_.0-9])"
@@ -37,7 +39,7 @@ _SPLIT_NAMES = {"training": "train", "valid": "validation", "val": "validation",
 
 
 def type_of(name: str) -> str | None:
-    """ "image", "text", "parquet", "csv", "jsonl", "json", "tar", "array" from a file's name, compressed or not; or None."""
+    """ "image", "sound", "text", "parquet", "csv", "jsonl", "json", "tar", "array" from a file's name, compressed or not; or None."""
     suffix = plain_name(Path(name)).suffix.lower()
     return next((kind for kind, suffixes in _TYPES.items() if suffix in suffixes), None)
 
@@ -134,8 +136,8 @@ def _take(entry: os.DirEntry, listing: Listing) -> bool:
         if kind:
             raise Bad("not a regular file")
         return False
-    if kind is None and image_format(_head(path)):
-        kind = "image"
+    if kind is None:
+        kind = "image" if image_format(head := _head(path)) else "sound" if sound_format(head) else None
     listing.files.setdefault(kind or "other", []).append(_relative(listing.root, Path(entry.path)))
     return False
 
@@ -149,7 +151,7 @@ def _head(path: Path) -> bytes:
 
 
 class Folder(Source):
-    """One row a file: images, or texts.  The columns "label" and "split" come from the names of the sub-folders."""
+    """One row a file: images, sounds, or texts.  The columns "label" and "split" come from the names of the sub-folders."""
 
     random_access = True
 
@@ -180,17 +182,19 @@ class Folder(Source):
             except Bad as bad:
                 yield bad
 
-    def _read(self, name: str) -> bytes | str:
+    def _read(self, name: str) -> bytes | str | Recording:
         if name in self._refused:
             raise Bad(self._refused[name])
         path = self.root / name
         if path.is_symlink():
             path = inside(self.root, name)
+        if self.kind == "sound":
+            return Recording(path)
         return read_file(path) if self.kind == "image" else read_text_file(path)
 
     def values(self, column: str) -> np.ndarray:
         kind = self.need(column)
-        if kind == "image":
+        if kind in ("image", "sound"):
             raise ValueError(f"{column!r} holds payloads, not values")
         return (
             self._values[column]

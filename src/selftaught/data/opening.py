@@ -17,16 +17,17 @@ from .folders import Folder, Listing, scan, split_of, type_of
 from .hub import open_hub
 from .lines import Lines
 from .sniff import image_format
+from .sounds import sound_format
 from .source import Source
 from .tables import Table, open_table
 
 _ACCEPTED = (
-    "Accepted: a folder of images or texts; Parquet, CSV, TSV, JSONL or text (also .gz, .zst, .xz), one file or a folder of "
+    "Accepted: a folder of images, sounds or texts; Parquet, CSV, TSV, JSONL or text (also .gz, .zst, .xz), one file or a folder of "
     "shards; WebDataset .tar; .npy, .npz; hf:NAME; digits."
 )
 _PICKLED = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".ckpt", ".dill", ".pyc", ".p")
 _PACKED = (".zip", ".7z", ".rar", ".tgz", ".tbz", ".txz", ".bz2")
-_PREFERENCE = ("image", "tar", "parquet", "jsonl", "csv", "json", "array", "text")
+_PREFERENCE = ("image", "sound", "tar", "parquet", "jsonl", "csv", "json", "array", "text")
 _LARGE_TEXT = 1 << 18
 """Bytes a file from which a few text files are taken as lines rather than as one row each."""
 
@@ -92,8 +93,8 @@ def _of_file(path: Path) -> Source:
     kind = type_of(path.name) or _type_by_content(path)
     if path.stat().st_size == 0:
         raise DataError(f"{str(path)!r} is empty.", "Check that it was written to the end.")
-    if kind == "image":
-        return Folder(Listing(path.parent, {"image": [path.name]}), "image")
+    if kind in ("image", "sound"):
+        return Folder(Listing(path.parent, {kind: [path.name]}), kind)
     return _open_files(path.parent, [path.name], kind, path.name)
 
 
@@ -108,6 +109,8 @@ def _type_by_content(path: Path) -> str:
         return "tar"
     if image_format(head):
         return "image"
+    if sound_format(head):
+        return "sound"
     if streams.compression(head) or b"\x00" not in head:
         return "text"
     raise RequestError(f"{path.name!r} is of no kind that is known.", _ACCEPTED)
@@ -137,7 +140,7 @@ def _of_folder(root: Path) -> Source:
     if not kinds:
         held = f"{count['other']} files of kinds that are not read" if count["other"] else "no files"
         raise DataError(f"The folder {str(root)!r} holds {held}.", _ACCEPTED)
-    table = _described(root, listing) if count["image"] else None
+    table = _described(root, listing) if count["image"] or count["sound"] else None
     if table is not None:
         return table
     if len(kinds) > 1:
@@ -146,7 +149,7 @@ def _of_folder(root: Path) -> Source:
         kinds = [kind for kind in kinds if kind != "text"]  # a README or captions beside the data
     kind = max(kinds, key=lambda k: count[k])
     names = listing.files[kind]
-    if kind == "image" or (kind == "text" and not _as_lines(root, names)):
+    if kind in ("image", "sound") or (kind == "text" and not _as_lines(root, names)):
         source: Source = Folder(listing, kind)
     else:
         source = _open_files(root, names, kind, root.name or str(root))
@@ -159,13 +162,13 @@ def _of_folder(root: Path) -> Source:
 
 
 def _described(root: Path, listing: Listing) -> Table | None:
-    """Images with a table beside them that names them (metadata.csv, metadata.jsonl, labels.csv)."""
+    """Images or sounds with a table beside them that names them (metadata.csv, metadata.jsonl, labels.csv)."""
     for kind in ("csv", "jsonl", "parquet"):
         for name in listing.files.get(kind, []):
             if Path(name).stem.lower() in ("metadata", "labels", "annotations"):
                 table = open_table((root / name).parent, [Path(name).name], root.name)
-                if table.of_kind("image"):
-                    table.notes.append(f"the images are those that {name!r} names")
+                if table.of_kind("image", "sound"):
+                    table.notes.append(f"the files are those that {name!r} names")
                     return table
     return None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from .bad import Bad
 from .paths import inside
+from .sounds import SOUND_SUFFIXES, sound_format
 from .source import Source
 
 SAMPLE = 256
@@ -82,7 +83,7 @@ def number(text: str) -> float | None:
 def kind_of(cells: Iterable, root: Path | None = None) -> str | None:
     """The kind of a column (one of source.KINDS) from its first cells; None where it is none of them.
 
-    Strings are read as what they spell: numbers, JSON lists of numbers (series), image files under `root`.
+    Strings are read as what they spell: numbers, JSON lists of numbers (series), files of pictures or sounds under `root`.
     """
     present = [c for c in cells if not isinstance(c, Bad) and c is not None and not (isinstance(c, str) and missing(c))]
     if not present:
@@ -107,12 +108,11 @@ def _kind_of_cell(cell, root: Path | None) -> str:
     if isinstance(cell, float | np.floating):
         return "number"
     if isinstance(cell, bytes):
-        return "image" if image_format(cell[:32]) else "binary"
+        return "image" if image_format(cell[:32]) else "sound" if sound_format(cell[:32]) else "binary"
     if isinstance(cell, dict):
         held = cell.get("bytes")
         if set(cell) <= {"bytes", "path"} and (isinstance(held, bytes) or isinstance(cell.get("path"), str)):
-            name = Path(str(cell.get("path") or ""))
-            return "image" if (image_format(held[:32]) if held else name.suffix.lower() in IMAGE_SUFFIXES) else "binary"
+            return _kind_of_cell(held, root) if held else _kind_of_name(str(cell.get("path") or "")) or "binary"
         return "other"
     if isinstance(cell, np.ndarray):
         if cell.dtype == np.uint8 and cell.ndim in (2, 3):
@@ -132,16 +132,21 @@ def _kind_of_string(cell: str, root: Path | None) -> str:
         return "number"
     if cell.lstrip()[:1] == "[" and series_of_text(cell) is not None:
         return "series"
-    return "image" if root is not None and _is_picture_of(root, cell) else "string"
+    return "string" if root is None or len(cell) > 1024 or "\n" in cell else _kind_of_file(root, cell) or "string"
 
 
-def _is_picture_of(root: Path, cell: str) -> bool:
-    if len(cell) > 1024 or "\n" in cell or Path(cell).suffix.lower() not in IMAGE_SUFFIXES:
-        return False
+def _kind_of_name(name: str) -> str | None:
+    """ "image" or "sound" by a file's suffix."""
+    suffix = Path(name).suffix.lower()
+    return "image" if suffix in IMAGE_SUFFIXES else "sound" if suffix in SOUND_SUFFIXES else None
+
+
+def _kind_of_file(root: Path, name: str) -> str | None:
+    kind = _kind_of_name(name)
     try:
-        return inside(root, cell).is_file()
+        return kind if kind and inside(root, name).is_file() else None
     except (Bad, OSError):
-        return False
+        return None
 
 
 def series_of_text(text: str) -> np.ndarray | None:

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..core.errors import nearest
 from .bad import Bad
+from .sounds import Recording
 
-Payload: TypeAlias = bytes | str | np.ndarray
-KINDS = ("image", "text", "number", "integer", "category", "labels", "series", "binary")
+Payload: TypeAlias = bytes | str | np.ndarray | Recording
+KINDS = ("image", "sound", "text", "number", "integer", "category", "labels", "series", "binary")
 
 
 class Source:
@@ -41,7 +42,7 @@ class Source:
     def payloads(self, column: str, index: Iterable[int] | None = None) -> Iterator[Payload | Bad]:
         """The payloads of the rows `index` (all in order, where None), in that order, read one after the other.
 
-        Images are bytes or (H, W), (H, W, C) uint8; texts are str; series are (L,) or (rows, columns) float32 as they
+        Images are bytes or (H, W), (H, W, C) uint8; sounds are bytes or `sounds.Recording`; texts are str; series are (L,) or (rows, columns) float32 as they
         lie in the file, NaN where missing.  A row that cannot be read is a Bad in its place.
         """
         raise NotImplementedError

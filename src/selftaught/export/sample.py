@@ -11,7 +11,7 @@ from torch import Tensor
 from ..core import Encoder, RequestError, View, module
 from ..nets.borrowed import Borrowed
 
-INPUTS = {"image": ("pixels",), "text": ("ids", "valid"), "series": ("values", "valid")}
+INPUTS = {"image": ("pixels",), "text": ("ids", "valid"), "series": ("values", "valid"), "sound": ("wave", "length")}
 """{modality: parts of a view that its encoders read}: the inputs of an exported graph, in order."""
 
 
@@ -51,6 +51,13 @@ def sample(
         shape = (rows, channels_of(encoder), *image_side(encoder, modality))
         pixels = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
         return View("image", parts={"pixels": pixels if integers else pixels.float() / 255})
+    if encoder.modality == "sound":
+        length = max(2, int(share * (getattr(modality, "context", None) or 8000)))
+        wave = 0.1 * torch.randn(rows, length, generator=draw)
+        lengths = torch.full((rows,), length)
+        lengths[rows // 2 :] = math.ceil(0.75 * length)
+        wave = wave.masked_fill(torch.arange(length) >= lengths[:, None], 0.0)
+        return View("sound", parts={"wave": wave, "length": lengths})
     length = max(2, int(share * context(encoder, modality)))
     valid = torch.ones(rows, length, dtype=torch.bool)
     valid[rows // 2 :, math.ceil(0.75 * length) :] = False  # padding at the end of half the rows

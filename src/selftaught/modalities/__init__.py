@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,7 @@ def open_data(
     group: str | None = None,
     size: int | None = None,
     tokenizer: str | None = None,
+    rate: int | None = None,
     memory: int | None = None,
     stream: bool | None = None,
     max_bad: float = 0.01,
@@ -61,7 +63,7 @@ def open_data(
 
     `modality` is a name, or a configured object (of `load`) whose settings are then kept; None takes what the content
     shows.  `column` names the payloads, `label` and `group` columns that must exist; `size` is the modality's (side of
-    pictures, tokens of a text, length of a series), `tokenizer` that of texts.  The rest goes to `data.Dataset.open`.  Raises RequestError for names
+    pictures, tokens of a text, length of a series, milliseconds of sound), `tokenizer` that of texts, `rate` that of sounds in Hz.  The rest goes to `data.Dataset.open`.  Raises RequestError for names
     that do not exist, DataError for data that cannot be used.
     """
     if isinstance(spec, data.Dataset):
@@ -74,11 +76,14 @@ def open_data(
         if named is not None:
             source.need(named)
     kind, chosen, reason = _choose(source, modality, column, say)
+    if hasattr(kind, "divide"):
+        source = kind.divide(source, chosen)
     if modality is None or isinstance(modality, str):
-        more = {} if tokenizer is None else {"tokenizer": tokenizer}
-        if more and not hasattr(kind, "packed"):
-            raise RequestError(f"--tokenizer {tokenizer}: {kind.name} has no tokenizer.", "Leave it out.")
-        fitted = kind.fit(source, chosen, size=size, memory=memory, **more)
+        given = {k: v for k, v in {"tokenizer": tokenizer, "rate": rate}.items() if v is not None}
+        for option, value in given.items():
+            if option not in inspect.signature(kind.fit).parameters:
+                raise RequestError(f"--{option} {value}: {kind.name} has no {option}.", "Leave it out.")
+        fitted = kind.fit(source, chosen, size=size, memory=memory, **given)
     else:
         fitted = modality
     dataset = data.Dataset.open(

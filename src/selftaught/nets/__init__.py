@@ -25,6 +25,8 @@ KINDS = {
     "word-vectors": "selftaught.nets.word_vectors:WordVectors",
     "series-transformer": "selftaught.nets.series:SeriesTransformer",
     "series-conv": "selftaught.nets.series:SeriesConv",
+    "sound-transformer": "selftaught.nets.sound:SoundTransformer",
+    "sound-conv": "selftaught.nets.sound:SoundConv",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
     "borrowed-text": "selftaught.nets.borrowed_text:BorrowedText",
     "borrowed-timm": "selftaught.nets.borrowed_timm:Timm",

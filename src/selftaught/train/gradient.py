@@ -35,7 +35,7 @@ def train_method(job: Job) -> dict[str, Any]:
     recipe = make_recipe(job, method)
     job.facts = dataclasses.replace(
         job.facts, batch=recipe.batch, dim=encoder.dim, sample=job.feed.fetch(torch.arange(min(8, len(job.feed)))),
-        multiple=multiple_of(job, encoder),
+        multiple=multiple_of(job, encoder), reads=getattr(encoder, "reads", ""),
     )  # fmt: skip
     method.setup(encoder, job.facts)
     for note in method.notes():

@@ -155,7 +155,7 @@ def open_dataset(data, settings: Settings, listener: Listener, folder: Path | No
     start = modality_of_start(settings, listener, folder)
     dataset = modalities.open_data(
         data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size or (None if start else wanted_context(settings)),
-        tokenizer=None if start else settings.tokenizer or wanted_tokenizer(settings), max_bad=settings.max_bad, say=listener.say,
+        tokenizer=None if start else settings.tokenizer or wanted_tokenizer(settings), rate=settings.rate, max_bad=settings.max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
     if start is not None:
@@ -194,6 +194,8 @@ def modality_of_start(settings: Settings, listener: Listener, folder: Path | Non
             f"--tokenizer is that of the encoder in {settings.encoder}.",
             "Leave --tokenizer out, or begin with a fresh encoder.",
         )
+    if settings.rate not in (None, getattr(found, "rate", None)):
+        raise RequestError(f"--rate {settings.rate} is not that of the encoder in {settings.encoder}.", "Leave it out.")
     if settings.size is not None:
         raise RequestError(
             f"--size is that of the encoder in {settings.encoder}.", "Leave --size out, or begin with a fresh encoder."

@@ -35,9 +35,11 @@ class Settings:
     group: str | None = None
     """The column that says which rows belong together (patient, document, clip)."""
     size: int | None = None
-    """Side of stored images, or context length."""
+    """Side of stored images, context length, or milliseconds of sound."""
     tokenizer: str | None = None
     """Of text: bpe, wordpiece, unigram, bytes, words, "bpe:8000", or the folder of a model; None: what the method or the modality wants."""
+    rate: int | None = None
+    """Of sound: samples a second that are kept, in Hz; None: the files' own, up to 16000."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
     holdout: float = 0.0

@@ -23,7 +23,7 @@ class Compose:
             raise ValueError(f"two transforms share a purpose, and so their random numbers: {purposes}")
 
     def __call__(self, view: View, draw: Draw) -> View:
-        given = view["pixels"].untyped_storage().data_ptr()
+        given = view["pixels"].untyped_storage().data_ptr() if "pixels" in view.parts else None
         for step in self.steps:
             if isinstance(step, Jitter | Grey | Solarise):
                 view = step(view, draw, own=view["pixels"].untyped_storage().data_ptr() != given)
