@@ -13,11 +13,12 @@ from .. import nets, tasks
 from ..core import Encoder, Kept, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
+from ..nets.weighted import WeightedStages
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
 from ..train.semi import Companion
 from . import leakage, pseudo
-from .fitting import MODES, Fitted, Mode, Pool, fit, pooled, score, with_few
+from .fitting import MODES, Fitted, Mode, Pool, example, fit, pooled, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
 from .served import service
@@ -61,7 +62,8 @@ def finetune(
     run, data, test, labels, group, column, max_bad as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
     chosen on validation), "full" trains every parameter with layer-wise rates, "gradual" the head first and then one layer after
     another, "lora" low-rank adapters.
-    pool: what the head reads: the encoder's own representation, or "concat": mean, maximum and last token side by side (ULMFiT).
+    pool: what the head reads: the encoder's own representation, or "concat": mean, maximum and last token side by side (ULMFiT), or "weighted": a learned mixture of all stages
+    (SUPERB), whose shares stand in the result ("stages").
     labels_per_class: a class-balanced draw of so many (numbers, several labels a row: so many rows); balance: of several labels a row,
     positives of rare classes weigh more; plan: epochs, rates and the rest of training.
     unlabelled: data whose confident predictions (at least `confidence`) become labels, in `rounds` (evaluation/pseudo.py); the labelled
@@ -80,7 +82,6 @@ def finetune(
     _check(mode, task)
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    encoders = [pooled(encoder, pool) for encoder in encoders]
     data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
     held = held_out(run, data, listener) if test is None else None
     problem = prepare(
@@ -89,19 +90,22 @@ def finetune(
     )  # fmt: skip
     for note in problem.notes:
         listener.say(note)
+    encoder = pooled(encoders[0], pool, example(problem.pool))
     given, problem = problem, with_few(problem, labels_per_class, seed)
     settings: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "listener": listener}
     more: dict[str, Any] = {}
     if unlabelled is not None:
         extra = open_dataset(unlabelled, data.modality, listener, column=column, max_bad=max_bad)
         way = _Unlabelled(extra, rounds, confidence, method, weight)
-        fitted, more = way.fit(given, problem, data, encoders[0], mode, plan, settings)
+        fitted, more = way.fit(given, problem, data, encoder, mode, plan, settings)
     elif method is not None:
         raise RequestError("--method needs rows without labels to learn from.", "Name them with --unlabelled.")
     else:
-        fitted = fit(problem, encoders[0], mode, plan, **settings)
+        fitted = fit(problem, encoder, mode, plan, **settings)
     sure, result = score(problem, fitted, where)
     about = {"task": tasks.name_of(sure.task), "metric": sure.task.metric, "mode": mode, "epochs": fitted.epochs}
+    if isinstance(fitted.model.encoder, WeightedStages):
+        more["stages"] = fitted.model.encoder.shares()
     found = Finetuned(
         fitted.model.cpu(), sure.task, modality or data.modality, sure.temperature, {**about, **result, **more}
     )

@@ -46,6 +46,11 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
             f"Task {name!r} answers for parts of {what}: a probe of whole rows says nothing of it.",
             f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained.",
         )
+    if kind.wants in ("transcript", "frames"):
+        raise RequestError(
+            f"Task {name!r} answers for stretches of sound: a probe of whole rows says nothing of it.",
+            f"selftaught finetune RUN DATA --task {name}, with --curve 20 100 beside the same network from scratch.",
+        )
     if kind.wants == "text":
         raise RequestError(
             f"Task {name!r} writes texts: a probe of whole rows says nothing of it.",
@@ -55,6 +60,11 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
         raise RequestError(
             f"Task {name!r} is of pairs of rows, not of rows.",
             "selftaught evaluate RUN DATA --task similarity --columns first second.",
+        )
+    if kind.wants == "speakers":
+        raise RequestError(
+            f"Task {name!r} compares clips of speakers that nothing was fitted to.",
+            "selftaught evaluate RUN DATA --task verify --group speaker; to name speakers: --task classify --labels speaker.",
         )
     if kind.wants == "nothing":
         raise RequestError(

@@ -52,7 +52,7 @@ class Frames(Task):
 
     version: ClassVar[int] = 1
     wants: ClassVar = "frames"
-    aliases: ClassVar = ("events", "vad", "segments", "diarise-events")
+    aliases: ClassVar = ("events", "vad", "segments", "sound-events")
     labels: tuple[str, ...] = ()
     """The labels, in the order of their codes."""
     one: bool = True
