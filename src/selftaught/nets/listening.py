@@ -86,15 +86,16 @@ def listening(encoder: Encoder, rate: int) -> Listening:
     was = encoder.training
     encoder.eval()
     try:
-        width, early = _heard(encoder, torch.tensor([rate // 2]))
-        many = int(_heard(encoder, torch.tensor([3 * rate]))[1][0]) - 2
-        few = int(early[0]) + 2
-        if many <= few:
+        longest = 3 * rate // 2
+        width, seen = _heard(encoder, torch.tensor([rate // 8, longest]))
+        few = int(seen[0]) + 1
+        many = few + 2
+        if int(seen[1]) < many:
             raise RequestError(
                 f"{encoder.kind} gives no tokens for stretches of time.",
                 "Take an encoder of sound (sound-transformer).",
             )
-        first, last = (_shortest(encoder, count, 3 * rate) for count in (few, many))
+        first, last = (_shortest(encoder, count, longest) for count in (few, many))
     finally:
         encoder.train(was)
     stride = (last - first) // (many - few)
