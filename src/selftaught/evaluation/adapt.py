@@ -119,7 +119,7 @@ def _check(mode: str, task: str | None) -> None:
     """RequestError before anything is opened."""
     if mode not in MODES:
         raise RequestError(f"{mode!r} is no way to finetune.", f"Accepted: {', '.join(MODES)}.")
-    if task is not None and tasks.find(task).wants == "nothing":
+    if task is not None and tasks.find(task).wants in ("nothing", "pair", "speakers"):
         tasks.find(task)().head(1)  # says why it cannot be
 
 

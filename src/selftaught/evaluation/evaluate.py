@@ -60,6 +60,8 @@ def evaluate(
         texts = data if test is None else test
         said: dict[str, Any] = {"column": column, "max_bad": max_bad, "device": device, "listener": listener}
         return evaluate_language(run, texts, seed=seed, **said)
+    if task is not None:
+        tasks.refuse_parts(tasks.find(task), task)
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
