@@ -103,7 +103,7 @@ class _Curve:
     def _scored(self, encoder: Encoder, rows: np.ndarray, mode: str, plan: Plan):
         task = self.opener.task
         model, _ = tune(encoder, task, self.clips, rows, ear=self.opener.ear, mode=mode, plan=plan, device=self.device)  # type: ignore[arg-type]
-        answers = predictions(model, task, self.tests, self.places, device=self.device)
+        answers = predictions(model, task, self.tests.sounds, self.places, device=self.device)
         return task.tally(answers, self.tests.truth(self.places))
 
 

@@ -6,43 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from .. import tasks
 from ..core import ModelError
 from ..core.listener import Listener
-from ..data import Dataset
-from ..train.clips import EVALUATED, predictions
+from ..modalities.sound import ROW_VALUES
+from ..train.clip_feed import AT_ONCE
+from ..train.clips import predictions
 from ..train.precision import device_of
 from .adapt import Finetuned
-from .clip_data import open_sounds
+from .clip_data import lengths_of, open_sounds
 from .clips import ClipFinetuned, load_clips
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class _Unknown:
-    """Clips of which nothing is known (train.clips.Clips)."""
-
-    def __init__(self, sounds: Dataset):
-        self.sounds = sounds
-
-    def __len__(self) -> int:
-        return len(self.sounds)
-
-    def targets(self, places: np.ndarray, frames: Tensor) -> None:
-        raise ValueError("nothing is known of these clips")
-
-    def learnable(self, places: np.ndarray, frames: Tensor) -> np.ndarray:
-        return np.zeros(len(places), bool)
-
-    def truth(self, places: np.ndarray) -> list:
-        raise ValueError("nothing is known of these clips")
-
-
 def predict_clips(
-    model: str | Path | Finetuned, data, *, batch: int = EVALUATED, device: str | None = "cpu", column: str | None = None,
+    model: str | Path | Finetuned, data, *, batch: int = AT_ONCE, device: str | None = "cpu", column: str | None = None,
     max_bad: float = 1.0, listener: Listener | None = None,
 ) -> pa.Table:  # fmt: skip
     """transcribe: one line a clip of row, name, text and confidence (the likelihood of the text, to the power of 1 / frames); frames: row, name, seconds, and lists of
@@ -60,7 +41,12 @@ def predict_clips(
     listener, where = listener or Listener(), device_of(device)
     sounds = open_sounds(data, found.modality, column=column, max_bad=max_bad)
     places = np.arange(len(sounds))
-    answers = predictions(found.model.to(where), found.task, _Unknown(sounds), places, device=where, batch=batch, listener=listener)  # fmt: skip
+    cut = int((lengths_of(sounds) >= ROW_VALUES).sum())
+    if cut:
+        listener.say(
+            f"{cut} clips are longer than {ROW_VALUES / found.modality.rate:.0f} s: only their beginning is heard."
+        )
+    answers = predictions(found.model.to(where), found.task, sounds, places, device=where, batch=batch, listener=listener)  # fmt: skip
     table = {"row": pa.array(sounds.source_rows(), pa.int64()), "name": pa.array(sounds.names(), pa.string())}
     if found.task.wants == "transcript":
         sure = [float(np.exp(a.nats / a.frames)) if a.frames else 0.0 for a in answers]
@@ -68,7 +54,7 @@ def predict_clips(
     else:
         numbers, words = pa.list_(pa.float64()), pa.list_(pa.string())
         labels = found.task.labels  # type: ignore[attr-defined]
-        ends = [_seconds(sounds, row) for row in places.tolist()]
+        ends = (lengths_of(sounds) / sounds.modality.rate).tolist()
         table |= {
             "seconds": pa.array(ends, pa.float64()),
             "start": pa.array([a.events.times[:, 0].tolist() for a in answers], numbers),
@@ -78,8 +64,3 @@ def predict_clips(
         }
     about = {"rejected": str(len(sounds.rejected)), "task": tasks.name_of(found.task)}
     return pa.table(table).replace_schema_metadata(about)
-
-
-def _seconds(sounds: Dataset, row: int) -> float:
-    length = int(sounds.lengths[row]) if sounds.lengths is not None else int(sounds.fetch([row])["length"][0])
-    return length / sounds.modality.rate

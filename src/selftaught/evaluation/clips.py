@@ -136,7 +136,7 @@ def _scored(
     """The model with its figures on the test clips, looked at once, and a blind guess on the same clips."""
     task, (found, places) = opener.task, held
     clips = opener.clips(found)
-    answers = predictions(model, task, clips, places, device=where, listener=opener.listener)
+    answers = predictions(model, task, clips.sounds, places, device=where, listener=opener.listener)
     truth = clips.truth(places)
     tally = task.tally(answers, truth)
     groups = None if found.groups is None else found.groups[places]

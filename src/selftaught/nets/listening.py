@@ -35,7 +35,9 @@ class Listening:
         return self.stride / self.rate
 
     def __call__(self, encoder: Encoder, view: View) -> tuple[Tensor, Tensor]:
-        """(B, T, width) tokens of whole sounds, {"wave", "length"}, and (B,) how many each has."""
+        """(B, T, width) tokens of whole sounds, {"wave", "length"} (or {"mel", "length"}, in one go), and (B,) how many each has."""
+        if "wave" not in view.parts:
+            return tokens_of(encoder, view)
         wave, length = view["wave"], view["length"]
         longest = max(1, round(LONGEST * self.rate / self.stride)) * self.stride
         if wave.shape[1] <= longest:

@@ -21,6 +21,7 @@ from ..data import cache
 from ..nets.ctc import Emitted
 from ..nets.listening import Listening
 from . import lora, schedule
+from .clip_feed import AT_ONCE, Feed
 from .finetune import History, Plan
 from .heap import keep_freed_memory
 from .layers import layer_groups, open_layers, stack, statistics, unfreeze
@@ -29,8 +30,6 @@ from .precision import precision_for
 Mode = Literal["head", "full", "gradual", "lora"]
 PLAN = Plan(epochs=30, steps=300, batch=16)
 """A clip holds many targets; the first hundreds of steps go by before anything but blanks is written."""
-EVALUATED = 32
-"""Clips that are heard together for an answer."""
 
 
 class Clips(Protocol):
@@ -116,6 +115,7 @@ def _train(job: Tuning, groups: list[dict], train: np.ndarray, validation: np.nd
     recipe = Recipe(batch=plan.batch, lr=plan.lr or (3e-3 if job.mode == "lora" else 1e-3), warmup=0.1)
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda"))
     emitted = _emitter(job, train)
+    checked = None if validation is None or not len(validation) else Feed.of(model.encoder, job.data.sounds, validation, device)  # fmt: skip
     stacked = stack(model)
     trained = [p for g in groups for p in g["params"]]
     history, best, kept = History(kept=epochs), None, None
@@ -140,8 +140,8 @@ def _train(job: Tuning, groups: list[dict], train: np.ndarray, validation: np.nd
                 f"Finetuning diverged: the loss of epoch {epoch + 1} is not finite.", "Lower the learning rate (--lr)."
             )
         said = f"loss {history.loss[-1]:.3f}"
-        if validation is not None and len(validation):
-            tally, loss_there = judged(model, job.task, job.data, validation, device=device)
+        if checked is not None:
+            tally, loss_there = judged(model, job.task, job.data, checked)
             rank = job.task.rank(tally, loss_there)  # type: ignore[attr-defined]
             history.validation.append({job.task.metric: float(tally.value()[0]), "loss": loss_there})
             said += f", {job.task.metric} {history.validation[-1][job.task.metric]:.3f}" + _state(job.task, tally)
@@ -175,92 +175,78 @@ def _emitter(job: Tuning, train: np.ndarray) -> Callable[[np.ndarray], Emitted]:
     """Numbers of training rows -> what the head says of them."""
     model, device, dtype = job.model, job.device, precision_for(job.device).dtype
     frozen = job.mode == "head" and not any(p.requires_grad for p in model.encoder.parameters())
-    held = _held(job, train) if frozen else None
+    feed = Feed.of(model.encoder, job.data.sounds, train, device)
+    held = _held(model, feed) if frozen else None
 
     def emitted(rows: np.ndarray) -> Emitted:
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
             if held is not None:
                 some = held.take(torch.from_numpy(rows).to(device))
                 return model.head(some.pad()[0], some.lengths)
-            view = job.data.sounds.fetch(train[rows]).to(device)
             if frozen:
                 with torch.no_grad():
-                    tokens = model.ear(model.encoder, view)
+                    tokens = model.ear(model.encoder, feed.view(rows))
                 return model.head(*tokens)
-            return model(view)
+            return model(feed.view(rows))
 
     return emitted
 
 
 @torch.no_grad()
-def _held(job: Tuning, rows: np.ndarray) -> Ragged | None:
-    """The tokens that the frozen encoder makes of all `rows`; None where they would take more than a quarter of the memory."""
-    model = job.model
+def _held(model: ClipModel, feed: Feed) -> Ragged | None:
+    """The tokens that the frozen encoder makes of all clips; None where they would take more than a quarter of the memory."""
     model.encoder.eval()
-    lengths = job.data.sounds.lengths
-    whole = 0 if lengths is None else int(lengths[rows].sum())
-    if lengths is None or 2 * whole / model.ear.stride * model.ear.width * 4 > cache.memory_bytes() // 4:
+    lengths = feed.sounds.lengths
+    if lengths is None or 8 * lengths[feed.rows].sum() / model.ear.stride * model.ear.width > cache.memory_bytes() // 4:
         return None
-    parts: list[Ragged | None] = [None] * len(rows)
-    for some in by_length(job.data.sounds, rows, EVALUATED):
-        values, count = model.ear(model.encoder, job.data.sounds.fetch(rows[some]).to(job.device))
+    parts = [torch.empty(0)] * len(feed.rows)
+    for some in feed.by_length():
+        values, count = model.ear(model.encoder, feed.view(some))
         for at, row, n in zip(some.tolist(), values.float(), count.tolist()):
-            parts[at] = row[:n].clone()  # type: ignore[call-overload]
-    offsets = torch.tensor([0, *np.cumsum([len(p) for p in parts]).tolist()], device=job.device)  # type: ignore[arg-type]
-    return Ragged(torch.cat(parts), offsets)  # type: ignore[arg-type]
-
-
-def by_length(sounds, places: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Numbers among `places`, `batch` at a time: clips of like length are heard together."""
-    lengths = sounds.lengths
-    order = np.arange(len(places)) if lengths is None else np.argsort(lengths[places], kind="stable")
-    for start in range(0, len(order), batch):
-        yield order[start : start + batch]
+            parts[at] = row[:n].clone()
+    offsets = torch.tensor([0, *np.cumsum([len(p) for p in parts]).tolist()], device=feed.device)
+    return Ragged(torch.cat(parts), offsets)
 
 
 @torch.no_grad()
-def emissions(
-    model: ClipModel, data: Clips, places: np.ndarray, *, device: str | torch.device = "cpu", batch: int = EVALUATED,
-    listener: Listener | None = None,
-) -> Iterator[tuple[np.ndarray, Emitted]]:  # fmt: skip
-    """(numbers among `places`, what the head says of them), in eval mode, in order of length; the mode is put back."""
+def emissions(model: ClipModel, feed: Feed, *, batch: int = AT_ONCE, listener: Listener | None = None) -> Iterator[tuple[np.ndarray, Emitted]]:  # fmt: skip
+    """(numbers among the clips of `feed`, what the head says of them), in eval mode, in order of length; the mode is put back."""
     was, done = model.training, 0
     model.eval()
     try:
-        for some in by_length(data.sounds, places, batch):
-            yield some, model(data.sounds.fetch(places[some]).to(device))
+        for some in feed.by_length(batch):
+            yield some, model(feed.view(some))
             done += len(some)
             if listener is not None:
-                listener.progress("predicting", done, len(places))
+                listener.progress("predicting", done, len(feed.rows))
     finally:
         model.train(was)
 
 
-def predictions(model: ClipModel, task: Task, data: Clips, places: np.ndarray, *, device: str | torch.device = "cpu", batch: int = EVALUATED, listener: Listener | None = None) -> list[Any]:  # fmt: skip
-    """The task's answer to each clip, in the order of `places`."""
+def predictions(model: ClipModel, task: Task, sounds, places: np.ndarray, *, device: str | torch.device = "cpu", batch: int = AT_ONCE, listener: Listener | None = None) -> list[Any]:  # fmt: skip
+    """The task's answer to each clip of `sounds` (data.Dataset), in the order of `places`."""
     out: list[Any] = [None] * len(places)
-    for some, said in emissions(model, data, places, device=device, batch=batch, listener=listener):
+    for some, said in emissions(model, Feed(sounds, places, torch.device(device)), batch=batch, listener=listener):
         for at, found in zip(some.tolist(), task.predict(said), strict=True):  # type: ignore[arg-type]
             out[at] = found
     return out
 
 
-def judged(model: ClipModel, task: Task, data: Clips, places: np.ndarray, *, device: str | torch.device = "cpu") -> tuple[Any, float]:  # fmt: skip
-    """(tally, loss a target) of the clips at `places`; a search follows one prefix only, since it is done after every epoch."""
+def judged(model: ClipModel, task: Task, data: Clips, feed: Feed) -> tuple[Any, float]:
+    """(tally, loss a target) of the clips of `feed`; a search follows one prefix only, since it is done after every epoch."""
     quick = copy.copy(task)
     if hasattr(task, "beams"):
         quick.beams = 1  # type: ignore[attr-defined]
-    out: list[Any] = [None] * len(places)
+    out: list[Any] = [None] * len(feed.rows)
     total, rows = 0.0, 0
-    for some, said in emissions(model, data, places, device=device):
-        fits = data.learnable(places[some], said.frames.cpu())
-        if fits.any():
-            at = torch.from_numpy(np.flatnonzero(fits)).to(said.frames.device)
-            own = Emitted(said.logits[at], said.frames[at])
-            total += float(
-                task.loss(own, data.targets(places[some[fits]], own.frames.cpu()).to(own.logits.device))
-            ) * int(fits.sum())  # type: ignore[arg-type]
-            rows += int(fits.sum())
-        for at_row, found in zip(some.tolist(), quick.predict(said), strict=True):  # type: ignore[arg-type]
-            out[at_row] = found
-    return task.tally(out, data.truth(places)), total / max(1, rows)
+    for some, said in emissions(model, feed):
+        places, frames = feed.rows[some], said.frames.cpu()
+        if (fits := data.learnable(places, frames)).any():
+            at = torch.from_numpy(np.flatnonzero(fits))
+            own = Emitted(said.logits[at.to(said.logits.device)], said.frames[at.to(said.frames.device)])
+            targets = data.targets(places[fits], frames[at]).to(own.logits.device)
+            total += float(task.loss(own, targets)) * len(at)  # type: ignore[arg-type]
+            rows += len(at)
+        for number, found in zip(some.tolist(), quick.predict(said), strict=True):  # type: ignore[arg-type]
+            out[number] = found
+    return task.tally(out, data.truth(feed.rows)), total / max(1, rows)
