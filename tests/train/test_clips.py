@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from selftaught import modalities
 from selftaught.data import Dataset
 from selftaught.nets import store
 from selftaught.nets.listening import listening
@@ -19,11 +20,9 @@ def clips(tmp_path_factory):
     """(encoder, dataset) of nine sounds of unlike length."""
     root = tmp_path_factory.mktemp("feed")
     encoder = store.load_encoder(tones.run_folder(root / "run"))
-    from selftaught import modalities
-
     rng = np.random.default_rng(0)
     waves = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (900, 4000, 81, 80, 2500, 7000, 3333, 1200, 4001)]
-    return encoder, Dataset.from_arrays(waves, modalities.load(root / "run" if (root / "run" / "preprocessor.json").exists() else root))  # fmt: skip
+    return encoder, Dataset.from_arrays(waves, modalities.load(store.find(root / "run")))
 
 
 def test_held_energies_are_those_of_the_waves(clips, monkeypatch):

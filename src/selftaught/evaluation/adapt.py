@@ -13,7 +13,6 @@ from .. import nets, tasks
 from ..core import Encoder, Kept, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
-from ..nets.weighted import WeightedStages
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
 from ..train.semi import Companion
@@ -70,7 +69,7 @@ def finetune(
     data themselves where labels are missing or withheld.  method: instead, this pretext task's loss on those rows, times `weight`, is added
     to the task's at every step (mode full).
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
-    Tasks that are no label of a whole row are served by modules of their own (see served.py), whose functions take further arguments.
+    Other tasks are served by modules of their own (see served.py), whose functions take further arguments.
     Raises RequestError, DataError or ModelError.
     """
     own = service(task)
@@ -104,8 +103,6 @@ def finetune(
         fitted = fit(problem, encoder, mode, plan, **settings)
     sure, result = score(problem, fitted, where)
     about = {"task": tasks.name_of(sure.task), "metric": sure.task.metric, "mode": mode, "epochs": fitted.epochs}
-    if isinstance(fitted.model.encoder, WeightedStages):
-        more["stages"] = fitted.model.encoder.shares()
     found = Finetuned(
         fitted.model.cpu(), sure.task, modality or data.modality, sure.temperature, {**about, **result, **more}
     )

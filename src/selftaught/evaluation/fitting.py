@@ -156,4 +156,6 @@ def score(problem: Problem, fitted: Fitted, device: str = "cpu") -> tuple[Confid
         result["calibration"] = {"before": before, "after": after, "temperature": confidence.temperature}
     if task.wants == "set":
         result["threshold"] = task.threshold  # type: ignore[attr-defined]
+    if isinstance(fitted.model.encoder, WeightedStages):
+        result["stages"] = fitted.model.encoder.shares()
     return confidence, result
