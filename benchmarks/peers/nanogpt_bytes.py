@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,9 @@ def main() -> None:
             pickle.dump({"vocab_size": 256}, file)
         _, seconds = train(args.code, place, args.batch, 60, args.seed, 1000)
         steps = max(20, round(60 * args.minutes / seconds))
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         losses, seconds = train(args.code, place, args.batch, steps, args.seed, max(1, steps // POINTS))
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
         sys.path.insert(0, str(place))
         from model import GPT, GPTConfig
 
@@ -99,7 +102,7 @@ def main() -> None:
             for path in sorted(args.data.glob("test-*.npy"))
         }
     curve = [{"seconds": step * seconds, "bits": loss / math.log(2)} for step, loss in losses]
-    print(json.dumps({"bits_per_byte": found, "steps": steps, "batch": args.batch, "curve": curve, "seconds": steps * seconds,
+    print(json.dumps({"bits_per_byte": found, "steps": steps, "batch": args.batch, "curve": curve, "seconds": steps * seconds, "cpu_seconds": spent,
                       "whole_seconds": time.perf_counter() - began, "threads": torch.get_num_threads(), "env": os.environ.get("OMP_NUM_THREADS")}))  # fmt: skip
 
 

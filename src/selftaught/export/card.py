@@ -13,7 +13,7 @@ from ..core import Encoder, ModelError, config
 from ..nets import files
 
 UNKNOWN = "not stated"
-PIPELINES = {"image": "image-feature-extraction", "text": "feature-extraction"}
+PIPELINES = {"image": "image-feature-extraction", "text": "feature-extraction", "sound": "feature-extraction"}
 
 
 @dataclass(kw_only=True)

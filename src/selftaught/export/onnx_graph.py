@@ -114,6 +114,8 @@ def _dynamic(encoder: Encoder, modality) -> tuple[dict, ...]:
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     if encoder.modality == "image":
         return ({0: batch},)
+    if encoder.modality == "sound":
+        return ({0: batch, 1: torch.export.Dim("length", min=8, max=1 << 24)}, {0: batch})
     longest = context(encoder, modality) if encoder.modality == "text" else 1 << 16
     length = torch.export.Dim("length", min=1 if encoder.modality == "text" else 8, max=longest)
     return ({0: batch, 1: length} if encoder.modality == "text" else {0: batch, 2: length}, {0: batch, 1: length})

@@ -85,13 +85,15 @@ class LogMel(nn.Module):
         wave = wave.to(self.taper.dtype) / FULL if not wave.is_floating_point() else wave
         wave = wave.masked_fill(torch.arange(wave.shape[1], device=wave.device) >= length[:, None], 0.0)
         count = -(-wave.shape[1] // self.hop)
-        cut = F.pad(wave, (0, max(0, (count - 1) * self.hop + self.window - wave.shape[1]))).unfold(
-            1, self.window, self.hop
-        )
-        cut = cut[:, :count]
+        wave = F.pad(wave, (0, self.hop + self.window))
         frames = self.frames(length)
-        rows = max(1, CHUNK // max(1, count))
-        mel = torch.cat([self._energies(part) for part in cut.split(rows)]) if len(cut) > rows else self._energies(cut)
+        if torch.compiler.is_exporting():
+            at = torch.arange(count)[:, None] * self.hop + torch.arange(self.window)
+            mel = self._energies(wave[:, at])
+        else:
+            cut = wave.unfold(1, self.window, self.hop)[:, :count]
+            rows = max(1, CHUNK // max(1, count))
+            mel = torch.cat([self._energies(part) for part in cut.split(rows)])
         behind = torch.arange(count, device=wave.device) >= frames[:, None]
         return mel.masked_fill(behind[..., None], self.floor_log), frames
 
@@ -102,6 +104,15 @@ class LogMel(nn.Module):
         if self.preemphasis:
             first = cut[..., :1] * (1 - self.preemphasis)
             cut = torch.cat([first, cut[..., 1:] - self.preemphasis * cut[..., :-1]], -1)
-        spectrum = torch.fft.rfft(cut * self.taper.to(cut.dtype), self.size)
-        power = spectrum.real.square() + spectrum.imag.square()
+        cut = cut * self.taper.to(cut.dtype)
+        if torch.compiler.is_exporting():  # as a product of matrices, which every runtime has
+            turns = (
+                torch.outer(torch.arange(self.window), torch.arange(self.size // 2 + 1))
+                % self.size
+                * (2 * math.pi / self.size)
+            )
+            power = (cut @ turns.cos().to(cut.dtype)).square() + (cut @ turns.sin().to(cut.dtype)).square()
+        else:
+            spectrum = torch.fft.rfft(cut, self.size)
+            power = spectrum.real.square() + spectrum.imag.square()
         return (power @ self.filters.to(power.dtype)).clamp_min(FLOOR).log()
