@@ -106,7 +106,8 @@ def test_lists_in_a_table_and_lists_of_structs(tmp_path):
     pq.write_table(pa.Table.from_pylist(lines, schema=pa.schema([("audio", pa.binary()), ("events", kind)])), tmp_path / "structs.parquet")  # fmt: skip
     _, second = marked(tmp_path / "structs.parquet")
     for found in (first, second):
-        assert [s.times.tolist() for s in found.segments] == [[[0.0, 0.2], [0.5, 0.8]], []]
+        assert np.allclose(found.segments[0].times, [[0.0, 0.2], [0.5, 0.8]])
+        assert not len(found.segments[1])
         assert found.labels == ("x", "y")
 
 
@@ -120,14 +121,14 @@ def test_labels_as_audacity_writes_them(tmp_path):
 
 def test_stretches_that_are_none_are_set_apart_and_counted(tmp_path):
     folder(tmp_path)
-    lines = ["a.wav,0.1,0.4,x", "a.wav,0.2,0.9,x", "b.wav,0.0,5.0,x", "b.wav,0.3,0.4,x", "a.wav,0.5,0.5,x", "a.wav,7,8,x", "a.wav,nan,1,x", "a.wav,0.1,,x", "a.wav,0.1,0.2,"]  # fmt: skip
+    lines = ["a.wav,0.1,0.4,x", "a.wav,0.2,0.9,x", "a.wav,0.6,0.9,x", "a.wav,0.7,0.9,x", "b.wav,0.0,5.0,x", "b.wav,0.3,0.4,x", "a.wav,0.5,0.5,x", "a.wav,7,8,x", "a.wav,nan,1,x", "a.wav,0.1,,x", "a.wav,0.1,0.2,"]  # fmt: skip
     (tmp_path / "events.csv").write_text("file,start,end,label\n" + "\n".join(lines) + "\n")
     names, found = marked(tmp_path)
     assert found.segments[names.index("b.wav")].times.tolist() == [[0.0, 1.0], [0.3, 0.4]]  # clipped to its clip
     said = " ".join(found.notes)
     for what in ("1 of no length", "1 outside their clip", "1 without a label"):
         assert what in said
-    assert "(of 9)" in said
+    assert "(of 11)" in said
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_stretches_that_are_none_are_set_apart_and_counted(tmp_path):
     [
         ("file,start,end,label\na.wav,5,6,x\n", DataError, "most cannot be used"),
         ("file,start,label\na.wav,5,x\n", RequestError, "no column 'end'"),
-        ("file,start,end,label\n", DataError, "stretches"),
+        ("file,start,end,label\n", RequestError, "no column"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path, text, error, match):

@@ -11,15 +11,15 @@ import torch
 from selftaught.cli import main
 from selftaught.core import DataError, ModelError, RequestError
 from selftaught.core.listener import Listener
-from selftaught.evaluation import evaluate, finetune, load_model, predict
+from selftaught.evaluation import clip_data, evaluate, finetune, load_model, predict
 from selftaught.evaluation.clip_curve import clip_curve
 from selftaught.evaluation.clips import ClipFinetuned, finetune_clips
 from selftaught.train.finetune import Plan
 
 from . import tones
 
-SPELL = Plan(epochs=1, steps=240, batch=16, lr=4e-3, layer_decay=1.0)
-LABEL = Plan(epochs=1, steps=60, batch=16, lr=4e-3, layer_decay=1.0)
+SPELL = Plan(epochs=1, steps=80, batch=16, lr=4e-3, layer_decay=1.0)
+LABEL = Plan(epochs=1, steps=48, batch=16, lr=4e-3, layer_decay=1.0)
 SHORT = Plan(epochs=1, steps=2, batch=16)
 
 
@@ -73,7 +73,6 @@ def test_ctc_learns_to_spell_tones(models, heard):
     assert result["rows"] == {"test": 20, "train": 64, "validation": 16, "too_short": 0}
     assert models["transcribe"].task.characters == ("a", "b", "c", "d")  # upper case and the sign are normalised away
     assert any("4 characters (abcd" in said for said in heard.said)
-    assert any("first plateau of CTC, keep going" in note for note in heard.progressed)
     json.dumps(result, allow_nan=False)
 
 
@@ -172,12 +171,13 @@ def test_clips_too_short_for_their_text_are_counted_and_upsampling_takes_them(wo
         finetune_clips(work / "run", tmp_path / "long.parquet", task="transcribe", plan=SHORT)
 
 
-def test_outputs_that_are_all_blank_are_called_that(work):
+def test_outputs_that_are_all_blank_are_called_that(work, monkeypatch):
     notes = Notes()
-    plan = Plan(epochs=1, steps=12, batch=16, lr=3e-3)
-    found = finetune_clips(work / "run", work / "clips.parquet", task="transcribe", plan=plan, listener=notes)
+    monkeypatch.setattr(clip_data, "PLATEAU_BIAS", 6.0)
+    found = finetune_clips(work / "run", work / "clips.parquet", task="transcribe", plan=SHORT, listener=notes)
     assert found.result["test"]["blank rate"] > 0.9
     assert "blank collapse" in found.result["collapse"]
+    assert any("first plateau of CTC, keep going" in note for note in notes.progressed)
     assert found.result["collapse"] in notes.said
 
 
@@ -200,8 +200,7 @@ def test_a_mixture_of_stages_is_learned_and_reported(work):
 
 def test_convolutions_can_be_read_too(tmp_path, work):
     tones.run_folder(tmp_path / "conv", kind="sound-conv")
-    plan = Plan(epochs=1, steps=60, batch=16, lr=4e-3, layer_decay=1.0)
-    found = finetune_clips(tmp_path / "conv", work / "clips.parquet", task="frames", labels="label", plan=plan)
+    found = finetune_clips(tmp_path / "conv", work / "clips.parquet", task="frames", labels="label", plan=LABEL)
     assert found.result["test"]["frame F1"] > 0.6
 
 
@@ -222,7 +221,6 @@ def test_the_command_line_says_what_it_did(work, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "WER" in out
     assert "(lower is better)" in out
-    assert "blank collapse" in out
     assert main([*argv[:-3], "--curve", "4", "--draws", "1", "--quiet"]) == 0
     assert "clips" in capsys.readouterr().out
 

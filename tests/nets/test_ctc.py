@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from selftaught import nets
-from selftaught.core import Kept, RequestError, View
+from selftaught.core import Encoder, Kept, RequestError, View
 from selftaught.nets import listening as room
 from selftaught.nets import store
 from selftaught.nets.ctc import CtcHead
@@ -77,6 +77,10 @@ def test_a_head_gives_several_frames_a_token():
     assert head.out.bias.view(3, 4)[:, 0].tolist() == [-2.0] * 3
     with pytest.raises(ValueError, match="spell nothing"):
         CtcHead(width=6, outputs=1)
+
+
+class Single(Encoder):
+    """No stages to choose from."""
 
 
 def encoder(kind: str = "sound-transformer", **options):
@@ -150,4 +154,4 @@ def test_stages_of_several_widths_stand_side_by_side():
     with pytest.raises(RequestError, match="grids of their own"):
         mixed.features(view)
     with pytest.raises(RequestError, match="one stage alone"):
-        WeightedStages.around(nets.build("patch-code"), view)
+        WeightedStages.around(Single(), view)

@@ -163,7 +163,7 @@ def _curve_words(found: dict) -> str:
         lines.append(
             f"{d['a']} - {d['b']} ({d['labels_per_class']} {unit.replace('/', ' a ')}): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         )
-    lines += [found["sentence"]] * ("sentence" in found)
+    lines += [found["sentence"]] if "sentence" in found else []
     for saved in found["labels_saved"]:
         span = [
             "more than the curve" if v is None else f"{v:.0f}" for v in (saved["needs"], saved["low"], saved["high"])
@@ -242,7 +242,7 @@ def _sound(result: dict) -> list[str]:
         lines.append(f"{result['too_short_to_spell']} test clips have fewer frames than their transcripts need")
     if result.get("unknown_characters"):
         lines.append(f"{result['unknown_characters']} characters of the test transcripts were never seen in training")
-    return lines + [result["collapse"]] * ("collapse" in result)
+    return lines + ([result["collapse"]] if "collapse" in result else [])
 
 
 def _blind(result: dict) -> list[str]:

@@ -150,4 +150,4 @@ def fit(labels: Sequence[str], segments: Sequence[Segments], *, stride: float) -
             union += (time - last) * (depth > 0)
             several += (time - last) * (depth > 1)
             depth, last = depth + step, time
-    return Frames(labels=tuple(labels), one=several <= OVERLAP * union, stride=stride)  # type: ignore[call-arg]
+    return Frames(labels=tuple(labels), one=bool(several <= OVERLAP * union), stride=stride)  # type: ignore[call-arg]
