@@ -113,6 +113,7 @@ def test_predicted_stretches_lie_in_their_clips(models, work, capsys, tmp_path):
     assert main(["predict", str(work / "labeller"), str(work / "more.parquet"), "-o", str(out), "--quiet"]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     truth = pq.read_table(work / "more.parquet").to_pylist()
+    assert "20 predictions" in capsys.readouterr().out
     assert len(rows) == 20
     for row in rows:
         assert len(row["start"]) == len(row["end"]) == len(row["label"]) == len(row["confidence"])

@@ -120,4 +120,4 @@ def test_what_is_told_apart_is_no_group(work):
     """Without being told, speakers would be the group, and each class on one side of the split."""
     held = opened(work)
     assert held.groups() is not None
-    assert len(np.unique(held.groups(but="speaker"))) == 16  # the recordings
+    assert len(np.unique(held.groups(but="speaker"))) == 24  # the recordings

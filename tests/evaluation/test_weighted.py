@@ -42,7 +42,7 @@ class Telling(Encoder):
         return self.features(view)[-1].mean()
 
 
-def rows(count: int = 120):
+def rows(count: int = 80):
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, count)
     level = (2 * label - 1) * rng.uniform(0.3, 1.0, count)
@@ -68,7 +68,7 @@ def test_a_model_of_pictures_with_stages_of_several_widths_comes_back(tmp_path):
     data = Dataset.from_arrays(pictures.astype(np.uint8), find("image")(side=16), labels=label)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        encoder = nets.build("resnet-small", width=8)
+        encoder = nets.build("resnet-small", stem=8, widths=(8, 16), blocks=(1, 1), strides=(1, 2))
     store.save(tmp_path / "run", Kept(encoder), fill=data.modality.save)
     found = finetune(tmp_path / "run", data, labels="label", mode="head", pool="weighted", out=tmp_path / "model")
     assert isinstance(found.model.encoder, WeightedStages)

@@ -70,8 +70,8 @@ def voices(path, speakers: int = 8, clips: int = 6, seed: int = 0):
     for speaker in range(speakers):
         overtones = tuple(rng.uniform(0.05, 1.0, 5))
         for clip in range(clips):
-            wave = tone(rng.uniform(200, 400), 0.3, overtones) + 0.003 * rng.normal(size=int(0.3 * RATE))
-            held.append({"audio": wav(wave), "speaker": f"v{speaker}", "recording": f"r{speaker}-{clip % 2}"})
+            wave = tone(rng.uniform(280, 320), 0.3, overtones) + 0.003 * rng.normal(size=int(0.3 * RATE))
+            held.append({"audio": wav(wave), "speaker": f"v{speaker}", "recording": f"r{speaker}-{clip % 3}"})
     pq.write_table(pa.Table.from_pylist(held), path)
     return path
 

@@ -90,7 +90,7 @@ class _Curve:
             about = {"probe": "finetune", "labels_per_class": budget}
             for name, held in tallies.items():
                 got = resample.interval(held, groups=groups, seed=self.seed)
-                rows.append({"features": name, **about, **_plain(got), "draws": draws, "seeds": 1, "figures": [t.figures(task.classes) for t in held]})  # fmt: skip
+                rows.append({"features": name, **about, **_plain(got), "low": round(max(0.0, got.low), 6), "draws": draws, "seeds": 1, "figures": [t.figures(task.classes) for t in held]})  # fmt: skip
             less = resample.interval(tallies["pretrained"], tallies["scratch"], groups=groups, seed=self.seed)
             differences.append({"a": "pretrained", "b": "scratch", **about, **_plain(less)})
         self.listener.progress("label curve", len(budgets) * draws, len(budgets) * draws)

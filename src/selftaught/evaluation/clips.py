@@ -147,9 +147,9 @@ def _scored(
     less = resample.interval([tally], [other], groups=groups, seed=seed)
     result: dict[str, Any] = {
         "task": tasks.name_of(task), "metric": task.metric, "lower_is_better": task.lower, "rows": {"test": len(places)},
-        "test": {**tally.figures(task.classes), "low": got.low, "high": got.high},
+        "test": {**tally.figures(task.classes), "low": max(0.0, got.low), "high": got.high},
         "blind": [{
-            "name": name, task.metric: alone.mean, "low": alone.low, "high": alone.high,
+            "name": name, task.metric: alone.mean, "low": max(0.0, alone.low), "high": alone.high,
             "difference": {"mean": less.mean, "low": less.low, "high": less.high},
         }],
         "seconds_of_a_frame": opener.ear.seconds / getattr(task, "upsample", 1),

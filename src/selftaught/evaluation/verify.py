@@ -242,7 +242,7 @@ def _result(problem: Problem, found: dict[str, Arm], seed: int, seen: bool, dige
     budget = {"cosine": 0, "discriminant": "all"}
     table = {(n, probe): arm.tallies[probe] for probe in budget for n, arm in found.items() if arm.tallies[probe]}
     rows = [
-        {"features": name, "probe": probe, "layer": "last", "labels_per_class": budget[probe], **_plain(resample.interval(t, seed=seed)), "draws": 1, "seeds": len(t)}
+        {"features": name, "probe": probe, "layer": "last", "labels_per_class": budget[probe], **_rate(resample.interval(t, seed=seed)), "draws": 1, "seeds": len(t)}
         for (name, probe), t in table.items()
     ]  # fmt: skip
     differences = {
@@ -276,6 +276,11 @@ def _result(problem: Problem, found: dict[str, Arm], seed: int, seen: bool, dige
 
 def _plain(got: Interval) -> dict[str, float]:
     return {"mean": round(got.mean, 6), "low": round(got.low, 6), "high": round(got.high, 6)}
+
+
+def _rate(got: Interval) -> dict[str, float]:
+    """As `_plain`, of a share: an interval widened for few speakers does not reach beyond 0 and 1."""
+    return {name: min(1.0, max(0.0, value)) for name, value in _plain(got).items()}
 
 
 def _sentence(answer: str, difference: Interval, means: dict[str, float], control: str, speakers: int, trials: int, seen: bool) -> str:  # fmt: skip
