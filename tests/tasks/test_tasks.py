@@ -21,8 +21,8 @@ def rows(n: int, high: int, key: int = 0) -> np.ndarray:
 
 def test_tasks_are_found_by_name_and_alias():
     assert tasks.names() == [
-        "answer", "classify", "cluster", "detect", "language-model", "multilabel", "regress", "retrieve", "segment", "similarity", "summarise", "tag",
-        "translate",
+        "answer", "classify", "cluster", "detect", "frames", "language-model", "multilabel", "regress", "retrieve", "segment", "similarity", "summarise", "tag",
+        "transcribe", "translate", "verify",
     ]  # fmt: skip
     assert tasks.find("regression") is Regress
     assert tasks.name_of(Cluster()) == "cluster"

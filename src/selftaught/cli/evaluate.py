@@ -33,7 +33,7 @@ class Arguments(Common):
     """holdout; or leave-one-out: each group (speaker, patient, site) is tested by read-outs that were fitted on the others."""
     task: str | None = None
     """classify, multilabel or regress, where the guess is wrong; similarity: numbers for pairs of texts; language-model: bits per byte of a language
-    model's run, no labels."""
+    model's run, no labels; verify: whether two clips are of one speaker (--group names the column of speakers)."""
     columns: tuple[str, ...] = ()
     """similarity: the two columns of a pair (default: the two that hold texts)."""
     layer: str | None = None
@@ -63,10 +63,12 @@ class Arguments(Common):
 
 
 ROWS_ONLY = ("layer", "group", "split", "budgets", "controls", "robustness", "pretraining", "column", "names")
+NOT_SPEAKERS = ("layer", "budgets", "controls", "robustness", "pretraining", "columns")
 
 
 def run(argv: list[str]) -> None:
     from ..evaluation import evaluate
+    from ..evaluation import verify as speakers
     from ..evaluation.similarity import serves, similarity
 
     arguments = parse(Arguments, argv, "evaluate", DESCRIPTION)
@@ -86,6 +88,8 @@ def run(argv: list[str]) -> None:
         emit(result, arguments.json, words(result))
         return
     refuse(arguments, ("columns",), "--task similarity")
+    if speakers.serves(arguments.task):
+        return _verify(arguments, runs, ears)
     layer = layer_of(arguments.layer)
     options = {k: getattr(arguments, k) for k in ("budgets", "controls") if getattr(arguments, k)}
     try:
@@ -101,6 +105,28 @@ def run(argv: list[str]) -> None:
     scored = result["task"] == "language-model"
     save(result, runs[0], arguments.out, "language-model.json" if scored else "evaluation.json")
     emit(result, arguments.json, (language_words if scored else left_out_words if "folds" in result else words)(result))
+
+
+def _verify(arguments: Arguments, runs: list[str], ears) -> None:
+    """--task verify: the result, and beside it the list of trials."""
+    from ..evaluation.verify import verify
+    from ..train.run import write_text
+
+    refuse(arguments, NOT_SPEAKERS, "tasks of rows, not of pairs of clips")
+    try:
+        result, trials = verify(
+            runs, arguments.data, group=arguments.group, labels=arguments.labels, test=arguments.test, seeds=arguments.seeds, seed=arguments.seed,
+            shelf={name: shelf_encoder(name) for name in arguments.shelf}, column=arguments.column, max_bad=arguments.max_bad,
+            device=arguments.device, listener=ears,
+        )  # fmt: skip
+    finally:
+        ears.finish()
+    place = Path(arguments.out) if arguments.out else Path(runs[0]) / "verification.json"
+    listed = place.with_name(f"{place.stem}-trials.tsv")
+    write_text(listed, "first\tsecond\tsame\n" + "".join(f"{a}\t{b}\t{int(s)}\n" for a, b, s in trials))
+    result["trials"]["list"] = str(listed)
+    save(result, runs[0], str(place))
+    emit(result, arguments.json, words(result))
 
 
 def layer_of(text: str | None) -> Any:
@@ -161,7 +187,8 @@ def _beside(result: dict) -> list[str]:
 
 def words(result: dict) -> str:
     """The scores as a table, the differences, the verdict last."""
-    lines = [f"{result['task']}, {result['metric']}", *_scores(result), *_beside(result)]
+    lower = " (lower is better)" * result.get("lower_is_better", False)
+    lines = [f"{result['task']}, {result['metric']}{lower}", *_scores(result), *_beside(result)]
     leak = result["leakage"]
     lines.append(
         f"test rows: {result['test_rows']}, of which pretraining saw {leak['seen_in_pretraining']} (without labels)"

@@ -26,9 +26,9 @@ class Arguments(Common):
     labels: str | None = None
     """The column of the labels, boxes, masks, tags or answers (default: the one that looks like it, said aloud); multilabel: also columns of 0 and 1, a,b,c or tag_*;
     detect: or the COCO file in the folder; tag: of a CoNLL file, the number of the column; translate, summarise: the column of the texts to be written
-    (--column names what is read)."""
+    (--column names what is read); transcribe: the column of the transcripts; frames: that of the labels, or a table of file, start, end and label."""
     task: str | None = None
-    """classify, multilabel, regress, detect, segment, tag, answer, translate or summarise (selftaught tasks); default: what the labels are."""
+    """classify, multilabel, regress, detect, segment, tag, answer, translate, summarise, transcribe or frames (selftaught tasks); default: what the labels are."""
     mode: Literal["head", "full", "gradual", "lora"] = "full"
     """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
     layer after another; lora: low-rank adapters."""
@@ -54,18 +54,18 @@ class Arguments(Common):
     """What that loss counts for."""
     epochs: int | None = None
     batch: int | None = None
-    """Rows in a step (default: 64; detect and segment 16, tag and answer 32)."""
+    """Rows in a step (default: 64; detect, segment, transcribe and frames 16, tag and answer 32)."""
     lr: float | None = None
     """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
     layer_decay: float | None = None
     """Each layer below the head learns at this share of the one above it (default: 0.75; ULMFiT: 0.385)."""
     schedule: Literal["cosine", "one-cycle", "slanted-triangular"] | None = None
     """How the rate rises and falls (default: cosine; one-cycle is Smith's, slanted-triangular ULMFiT's)."""
-    pool: Literal["encoder", "concat"] | None = None
-    """What the head reads: the encoder's representation (default), or concat: mean, maximum and last token side by side."""
+    pool: Literal["encoder", "concat", "weighted"] | None = None
+    """What the head reads: the encoder's representation (default); concat: mean, maximum and last token side by side; weighted: a learned mixture of all stages."""
     curve: tuple[int, ...] = ()
     """Instead of a model: the label curve.  The pretrained network and the same one from scratch are both finetuned with so many labels a class
-    (numbers: in all), on the same draws, and scored on the same test rows."""
+    (numbers: in all; transcribe, frames: clips), on the same draws, and scored on the same test rows."""
     draws: int = 3
     """Draws a point of the curve."""
     views: Literal["mild", "plain"] = "mild"
@@ -77,11 +77,15 @@ class Arguments(Common):
     size: int | None = None
     """detect, segment: shorter side in pixels to which whole pictures are fitted (default: that of pretraining)."""
     beams: int | None = None
-    """translate, summarise: answers that are followed side by side while writing (default: 4; 1 is greedy)."""
+    """translate, summarise: answers that are followed side by side while writing (default: 4; 1 is greedy); transcribe: prefixes (default: 8)."""
     length_penalty: float | None = None
     """translate, summarise: above 1 favours longer answers (default: 1)."""
     longest: int | None = None
     """translate, summarise: tokens of an answer at most (default: what the targets need)."""
+    upsample: int | None = None
+    """transcribe: frames that are made of each token, where tokens are fewer than characters (default: 1)."""
+    normaliser: Literal["simple", "none"] | None = None
+    """transcribe: what both sides go through: simple (default) is lowercase, no punctuation, single spaces."""
     smoothing: float | None = None
     """translate, summarise: label smoothing (default: 0.1)."""
     dropout: float | None = None
@@ -119,12 +123,14 @@ def run(argv: list[str]) -> None:
         served = service(arguments.task)
         _refuse(arguments, served)
         if arguments.curve:
-            return _curve(arguments, mode, ears)
+            return _curve(arguments, mode, served, ears)
         usual = Plan() if served is None else served.plan
         names = (*ROWS_LEARNED, *ROWS_NUMBERS) if served is None else served.options
         own: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+        if served is None or "pool" in served.also:
+            own["pool"] = arguments.pool or "encoder"
         if served is None:
-            own |= {"pool": arguments.pool or "encoder", "names": arguments.names}
+            own["names"] = arguments.names
         way = finetune if served is None else served.finetune
         done = way(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, usual), **own, **shared)
     finally:
@@ -133,31 +139,35 @@ def run(argv: list[str]) -> None:
     emit(result, arguments.json, _words(result))
 
 
-def _curve(arguments: Arguments, mode: str, ears) -> None:
+def _curve(arguments: Arguments, mode: str, served, ears) -> None:
     """--curve: the pretrained network and the same one from scratch at several numbers of labels; no model is written."""
     from ..evaluation.label_curve import PLAN, label_curve
 
     refuse(arguments, NO_CURVE, "a model, not for --curve")
-    found = label_curve(
+    way, usual = (label_curve, PLAN) if served is None else (served.draw_curve, served.plan)
+    own = {name: getattr(arguments, name) for name in (("names",) if served is None else served.options)}
+    found = way(
         arguments.run, arguments.data, budgets=arguments.curve, labels=arguments.labels, test=arguments.test, task=arguments.task,
-        mode=mode, plan=_plan(arguments, PLAN), pool=arguments.pool or "encoder", draws=arguments.draws, group=arguments.group,  # type: ignore[arg-type]
-        seed=arguments.seed, column=arguments.column, max_bad=arguments.max_bad, names=arguments.names, device=arguments.device,
-        listener=ears,
+        mode=mode, plan=_plan(arguments, usual), pool=arguments.pool or "encoder", draws=arguments.draws, group=arguments.group,  # type: ignore[arg-type]
+        seed=arguments.seed, column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears, **own,
     )  # fmt: skip
     emit(found, arguments.json, _curve_words(found))
 
 
 def _curve_words(found: dict) -> str:
+    unit = found.get("unit", "labels/class")
     lines = [f"{found['task']} ({found['mode']}), {found['metric']} on {found['test_rows']} test rows"]
-    lines.append(f"{'features':<12}{'probe':<10}{'labels/class':>13}{'mean':>9}  95 % interval")
+    lines[0] += " (lower is better)" * found.get("lower_is_better", False)
+    lines.append(f"{'features':<12}{'probe':<10}{unit:>13}{'mean':>9}  95 % interval")
     for row in sorted(found["rows"], key=lambda r: r["labels_per_class"]):
         lines.append(
             f"{row['features']:<12}{row['probe']:<10}{row['labels_per_class']:>13}{row['mean']:>9.3f}  [{row['low']:.3f}, {row['high']:.3f}]"
         )
     for d in found["differences"]:
         lines.append(
-            f"{d['a']} - {d['b']} ({d['labels_per_class']} labels a class): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+            f"{d['a']} - {d['b']} ({d['labels_per_class']} {unit.replace('/', ' a ')}): {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         )
+    lines += [found["sentence"]] if "sentence" in found else []
     for saved in found["labels_saved"]:
         span = [
             "more than the curve" if v is None else f"{v:.0f}" for v in (saved["needs"], saved["low"], saved["high"])
@@ -193,7 +203,11 @@ def _refuse(arguments: Arguments, served) -> None:
                 "Leave it out, or name such a task with --task.",
             )
     if served is not None:
-        refuse(arguments, ROWS_ONLY, "tasks of whole rows (classify, multilabel, regress)")
+        refuse(
+            arguments,
+            tuple(n for n in ROWS_ONLY if n not in served.also),
+            "tasks of whole rows (classify, multilabel, regress)",
+        )
 
 
 def _words(result: dict) -> str:
@@ -204,6 +218,8 @@ def _words(result: dict) -> str:
         f"trained on {rows['train']} rows, {rows['validation']} more chose the epoch or the strength",
     ]
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
+    lines[0] += " (lower is better)" * result.get("lower_is_better", False)
+    lines += _sound(result)
     lines += _blind(result) if "blind" in result else []
     lines += [f"  {e['source'][:80]} -> {e['written'][:80]}" for e in result.get("examples", ())]
     if "semi" in result:
@@ -219,14 +235,30 @@ def _words(result: dict) -> str:
     return "\n".join([*lines, f"model: {result['model']}", f"next: selftaught predict {result['model']} DATA"])
 
 
+def _sound(result: dict) -> list[str]:
+    """What is to be said of a model that listens: stages, clips that could not be learned or spelled, a collapse."""
+    lines = []
+    if "stages" in result:
+        lines.append("shares of the stages, from the input on: " + ", ".join(f"{s:.3f}" for s in result["stages"]))
+    if result["rows"].get("too_short"):
+        lines.append(f"{result['rows']['too_short']} training clips had fewer frames than characters and were left out")
+    if result.get("too_short_to_spell"):
+        lines.append(f"{result['too_short_to_spell']} test clips have fewer frames than their transcripts need")
+    if result.get("unknown_characters"):
+        lines.append(f"{result['unknown_characters']} characters of the test transcripts were never seen in training")
+    return lines + ([result["collapse"]] if "collapse" in result else [])
+
+
 def _blind(result: dict) -> list[str]:
     """The rows that understand nothing, and by how much the model is better."""
     lines = []
+    sign = -1 if result.get("lower_is_better") else 1
     for row in result["blind"]:
-        less = row["difference"]
+        less = {name: sign * value for name, value in row["difference"].items()}
+        low, high = sorted((less["low"], less["high"]))
         lines.append(
             f"blind, {row['name']}: {row[result['metric']]:.3f} [{row['low']:.3f}, {row['high']:.3f}]; "
-            f"the model is better by {less['mean']:+.3f} [{less['low']:+.3f}, {less['high']:+.3f}]"
+            f"the model is better by {less['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
         )
     copies, repaired = result.get("copies"), result.get("repaired")
     lines += [f"{copies} test rows are copies of training rows"] * bool(copies)

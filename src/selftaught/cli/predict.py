@@ -33,7 +33,10 @@ def run(argv: list[str]) -> None:
     from ..evaluation import load_model, predict
 
     arguments = parse(
-        Arguments, argv, "predict", "Labels and calibrated confidences for new data; objects; masks; tags; answers."
+        Arguments,
+        argv,
+        "predict",
+        "Labels and calibrated confidences for new data; objects; masks; tags; answers; transcripts.",
     )
     model = load_model(arguments.model)
     _check_out(arguments.out, model.task.wants)
@@ -84,9 +87,14 @@ def _line(row: dict) -> str:
     if "question" in row:
         found = "no answer" if row["answer"] is None else f"{row['answer']} ({row['start']} to {row['stop']})"
         return "\t".join([row["name"], _words(row["question"]), found, _words(row["score"])])
+    if "seconds" in row:
+        parts = zip(row["label"], row["start"], row["end"], row["confidence"])
+        return "\t".join([row["name"], *(f"{k} {a:.2f}-{b:.2f} s ({_words(c)})" for k, a, b, c in parts)])
     if "words" in row:
         spans = zip(row["text"], row["label"], row["start"], row["stop"], row["confidence"])
         return "\t".join([row["name"], *(f"{t} = {k} ({a} to {b}, {_words(c)})" for t, k, a, b, c in spans)])
+    if "text" in row:
+        return "\t".join([row["name"], row["text"], _words(row["confidence"])])
     label = str(row["label"]) if isinstance(row["label"], float) else _words(row["label"])
     place = "\t".join(f"{row[k]:.1f}" for k in ("x", "y", "width", "height")) if "width" in row else ""
     return "\t".join(filter(None, [row["name"], label, _words(row["confidence"]), place]))

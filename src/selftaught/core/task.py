@@ -39,17 +39,36 @@ class Task:
     A task on parts of texts (`wants` "tags" or "answers") reads the vectors of a text's pieces: `head` takes the encoder's width and gives a module over `nets.spans.Read`,
     `loss` what that says of all rows' pieces, `predict` the same with the rows' offsets, and gives one answer a row; `tally` as above.
 
+    A task on the tokens of sounds (`wants` "transcript" or "frames") gives in `head` a module over tokens (B, T, dim) and their count, whose output is a `nets.ctc.Emitted`; `loss`, `predict`
+    and `tally` as above, and `rank(tally, loss)` orders epochs on validation clips.
+
     A task of written texts (`wants` "text") has a `tally` of texts, and gives in `blind` what one writes who has learned nothing (`blind_name` says how).
     """
 
     version: ClassVar[int] = 1
     wants: ClassVar[
-        Literal["class", "set", "number", "nothing", "boxes", "mask", "tags", "answers", "text", "pair"]
+        Literal[
+            "class",
+            "set",
+            "number",
+            "nothing",
+            "boxes",
+            "mask",
+            "tags",
+            "answers",
+            "text",
+            "pair",
+            "transcript",
+            "frames",
+            "speakers",
+        ]
     ] = "class"
     """What kind of label it learns from."""
+    lower: ClassVar[bool] = False
+    """Whether a lower figure is the better one (error rates)."""
     aliases: ClassVar[tuple[str, ...]] = ()
     metric: Any
-    """Name of the figure that decides: higher is better."""
+    """Name of the figure that decides: higher is better, unless `lower` says otherwise."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

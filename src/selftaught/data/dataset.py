@@ -215,13 +215,13 @@ class Dataset:
         found = [fnmatch.filter(self.columns, part.strip()) for part in spec.split(",")]
         return list(dict.fromkeys(name for names in found for name in names)) if all(found) else []
 
-    def groups(self, column: str | None = None) -> np.ndarray | None:
+    def groups(self, column: str | None = None, *, but: str | None = None) -> np.ndarray | None:
         """(len,) int64: which rows belong together (patient, speaker, document); rows without a group are their own.
 
-        `column` None takes what looks like a group; None where nothing does.
+        `column` None takes what looks like a group, other than the column `but` (what is to be told apart is no group); None where nothing does.
         """
         if column is None:
-            guess = guess_group(self.source)
+            guess = guess_group(self.source, but)
             if guess is None:
                 return None
             column = guess[0]

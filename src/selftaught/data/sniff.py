@@ -209,9 +209,9 @@ def guess_label(source: Source) -> tuple[str, str] | None:
     return None
 
 
-def guess_group(source: Source) -> tuple[str, str] | None:
-    """(column, reason) of the column that most looks like a group (patient, speaker, document), or None."""
-    names = {name.lower(): name for name in source.columns}
+def guess_group(source: Source, but: str | None = None) -> tuple[str, str] | None:
+    """(column, reason) of the column that most looks like a group (patient, speaker, document), or None; `but`: a column that is none here."""
+    names = {name.lower(): name for name in source.columns if name != but}
     for name in _GROUPS:
         if name in names and source.columns[names[name]] in ("category", "integer"):
             values = source.values(names[name])

@@ -17,7 +17,7 @@ from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
 from ..train.semi import Companion
 from . import leakage, pseudo
-from .fitting import MODES, Fitted, Mode, Pool, fit, pooled, score, with_few
+from .fitting import MODES, Fitted, Mode, Pool, example, fit, pooled, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
 from .served import service
@@ -61,14 +61,15 @@ def finetune(
     run, data, test, labels, group, column, max_bad, names as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
     chosen on validation), "full" trains every parameter with layer-wise rates, "gradual" the head first and then one layer after
     another, "lora" low-rank adapters.
-    pool: what the head reads: the encoder's own representation, or "concat": mean, maximum and last token side by side (ULMFiT).
+    pool: what the head reads: the encoder's own representation, or "concat": mean, maximum and last token side by side (ULMFiT), or "weighted": a learned mixture of all stages
+    (SUPERB), whose shares stand in the result ("stages").
     labels_per_class: a class-balanced draw of so many (numbers, several labels a row: so many rows); balance: of several labels a row,
     positives of rare classes weigh more; plan: epochs, rates and the rest of training.
     unlabelled: data whose confident predictions (at least `confidence`) become labels, in `rounds` (evaluation/pseudo.py); the labelled
     data themselves where labels are missing or withheld.  method: instead, this pretext task's loss on those rows, times `weight`, is added
     to the task's at every step (mode full).
     The epoch is chosen on validation rows; the temperature of confidences is fitted there too.  out: writes the model folder.
-    Tasks that are no label of a whole row are served by modules of their own (see served.py), whose functions take further arguments.
+    Other tasks are served by modules of their own (see served.py), whose functions take further arguments.
     Raises RequestError, DataError or ModelError.
     """
     own = service(task)
@@ -80,7 +81,6 @@ def finetune(
     _check(mode, task)
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    encoders = [pooled(encoder, pool) for encoder in encoders]
     data, test = (
         open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
     )
@@ -91,17 +91,18 @@ def finetune(
     )  # fmt: skip
     for note in problem.notes:
         listener.say(note)
+    encoder = pooled(encoders[0], pool, example(problem.pool))
     given, problem = problem, with_few(problem, labels_per_class, seed)
     settings: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "listener": listener}
     more: dict[str, Any] = {}
     if unlabelled is not None:
         extra = open_dataset(unlabelled, data.modality, listener, column=column, max_bad=max_bad)
         way = _Unlabelled(extra, rounds, confidence, method, weight)
-        fitted, more = way.fit(given, problem, data, encoders[0], mode, plan, settings)
+        fitted, more = way.fit(given, problem, data, encoder, mode, plan, settings)
     elif method is not None:
         raise RequestError("--method needs rows without labels to learn from.", "Name them with --unlabelled.")
     else:
-        fitted = fit(problem, encoders[0], mode, plan, **settings)
+        fitted = fit(problem, encoder, mode, plan, **settings)
     sure, result = score(problem, fitted, where)
     about = {"task": tasks.name_of(sure.task), "metric": sure.task.metric, "mode": mode, "epochs": fitted.epochs}
     found = Finetuned(
@@ -117,7 +118,7 @@ def _check(mode: str, task: str | None) -> None:
     """RequestError before anything is opened."""
     if mode not in MODES:
         raise RequestError(f"{mode!r} is no way to finetune.", f"Accepted: {', '.join(MODES)}.")
-    if task is not None and tasks.find(task).wants == "nothing":
+    if task is not None and tasks.find(task).wants in ("nothing", "pair", "speakers"):
         tasks.find(task)().head(1)  # says why it cannot be
 
 

@@ -63,7 +63,10 @@ def evaluate(
     listener = listener or Listener()
     if task is not None and tasks.find(task) is LanguageModel:
         texts = data if test is None else test
-        return evaluate_language(run, texts, seed=seed, column=column, max_bad=max_bad, device=device, listener=listener)  # fmt: skip
+        said: dict[str, Any] = {"column": column, "max_bad": max_bad, "device": device, "listener": listener}
+        return evaluate_language(run, texts, seed=seed, **said)
+    if task is not None:
+        tasks.refuse_parts(tasks.find(task), task)
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)

@@ -10,21 +10,24 @@ import torch
 import torch.nn as nn
 
 from .. import measures
-from ..core import Encoder, RequestError, random
+from ..core import Draw, Encoder, Facts, RequestError, View, random
 from ..core.errors import nearest
 from ..core.listener import Listener
 from ..core.task import Task
 from ..measures.linear import folds
 from ..nets.concat import ConcatPooled
+from ..nets.weighted import WeightedStages
 from ..train.finetune import Plan, Tuned, outputs, tune
 from ..train.semi import Companion
 from .embed import embed
 from .probe import read_out, read_outs, scores
 from .protocol import Problem
 from .statistics import interval
+from .weighted import learn_shares
 
 Mode = Literal["head", "full", "gradual", "lora"]
-Pool = Literal["encoder", "concat"]
+Pool = Literal["encoder", "concat", "weighted"]
+POOLS = ("encoder", "concat", "weighted")
 MODES = ("head", "full", "gradual", "lora")
 
 
@@ -45,11 +48,21 @@ class Confidence:
     temperature: float = 1.0
 
 
-def pooled(encoder: Encoder, pool: Pool) -> Encoder:
-    """The encoder, or with "concat" one around it that gives mean, maximum and last token."""
-    if pool not in ("encoder", "concat"):
-        raise nearest(pool, ("encoder", "concat"), "way to pool")
+def pooled(encoder: Encoder, pool: Pool, view: View | None = None) -> Encoder:
+    """The encoder; with "concat" one around it that gives mean, maximum and last token; with "weighted" a mixture of the stages that it gives for `view`."""
+    if pool not in POOLS:
+        raise nearest(pool, POOLS, "way to pool")
+    if pool == "weighted":
+        if view is None:
+            raise ValueError("the widths of stages are seen on a view")
+        return WeightedStages.around(encoder, view)
     return encoder if pool == "encoder" else ConcatPooled().join(encoder)
+
+
+def example(data) -> View:
+    """A clean view of the first row of a dataset."""
+    plain = data.modality.plain(Facts(rows=len(data), modality=data.modality))
+    return plain(data.fetch([0]), Draw(torch.from_numpy(data.ids[:1])))
 
 
 def with_few(problem: Problem, budget: int | None, seed: int) -> Problem:
@@ -78,6 +91,8 @@ def fit(
     if mode == "head" and companion is not None:
         raise RequestError("--method trains the whole encoder, not --mode head.", "Use --mode full.")
     if mode == "head":
+        if isinstance(encoder, WeightedStages):
+            learn_shares(problem, encoder, seed=seed, batch=batch, device=device, listener=listener)
         return _head(problem, encoder, batch, device, listener)
     chosen, held = replace(plan or Plan(), mode=mode, seed=seed), problem.probe_validation
     model, history = tune(
@@ -141,4 +156,6 @@ def score(problem: Problem, fitted: Fitted, device: str = "cpu") -> tuple[Confid
         result["calibration"] = {"before": before, "after": after, "temperature": confidence.temperature}
     if task.wants == "set":
         result["threshold"] = task.threshold  # type: ignore[attr-defined]
+    if isinstance(fitted.model.encoder, WeightedStages):
+        result["stages"] = fitted.model.encoder.shares()
     return confidence, result

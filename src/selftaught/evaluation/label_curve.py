@@ -17,7 +17,7 @@ from . import leakage
 from .controls import untrained
 from .curve import labels_saved
 from .embed import raw
-from .fitting import MODES, Mode, Pool, pooled
+from .fitting import MODES, Mode, Pool, example, pooled
 from .opening import held_out, open_dataset, open_encoders
 from .probe import Features, Probed, blind, few_label_draws, fit_few, predictions, scores
 from .protocol import Problem, budgets_of, prepare
@@ -63,7 +63,7 @@ def label_curve(
         listener.say(note)
     drawn = few_label_draws(problem, budgets_of(problem, budgets), draws, seed)
     plan = replace(plan or PLAN, mode=mode)
-    curve = _Curve(problem, pooled(encoders[0], pool), plan, seed, where, listener)
+    curve = _Curve(problem, pooled(encoders[0], pool, example(problem.pool)), plan, seed, where, listener)
     return _result(problem, curve.arms(drawn), mode, plan, seed)
 
 

@@ -122,7 +122,12 @@ def prepare(
     """
     several = task is not None and tasks.find(task).wants == "set"
     known = _labels(dataset, labels, several)
-    groups = None if group == "" else dataset.groups(group)
+    if group is not None and group == known.column:
+        raise RequestError(
+            f"Column {group!r} is what is to be told apart: it cannot be the group that stays on one side of the split.",
+            "Name what clips of one class may share (the recording, the session) with --group, or leave it out.",
+        )
+    groups = None if group == "" else dataset.groups(group, but=known.column)
     notes = [f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} rows are labelled."]
     notes += [known.note] if known.note else _divided(known)
     if groups is not None:
@@ -137,7 +142,7 @@ def prepare(
             _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several),
         )
         known, tested_labels = _one_list_of_classes(known, tested_labels)
-        test_groups = None if group == "" else test.groups(group)
+        test_groups = None if group == "" else test.groups(group, but=known.column)
     chosen = {name: _limited(rows[known.known[rows]], limit, seed) for name, rows in where.items() if name != "test"}
     kept = np.sort(np.concatenate(list(chosen.values())))
     pool_labels = known.take(kept)

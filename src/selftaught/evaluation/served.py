@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class Service:
     options: tuple[str, ...] = ()
     predicts: str = ""
     """The module that predicts, where it is another one."""
+    also: tuple[str, ...] = ()
+    """Of what tasks of whole rows take, what this one takes too."""
+    curve: str = ""
+    """The module and function that draw a label curve, "module:function"."""
 
     def _get(self, name: str) -> Any:
         return getattr(importlib.import_module(f".{self.module}", __package__), name)
@@ -45,6 +49,14 @@ class Service:
         return self._get(f"load_{self.ending}")
 
     @property
+    def draw_curve(self) -> Callable[..., Any] | None:
+        """The function that finetunes with few labels, pretrained and from scratch; None where there is none."""
+        if not self.curve:
+            return None
+        module, _, name = self.curve.partition(":")
+        return getattr(importlib.import_module(f".{module}", __package__), name)
+
+    @property
     def predict(self) -> Callable[..., Any]:
         return getattr(
             importlib.import_module(f".{self.predicts or self.module}", __package__), f"predict_{self.ending}"
@@ -53,12 +65,17 @@ class Service:
 
 _DENSE = Service("dense", "dense", ("boxes", "ignore", "size"))
 _SPANS = Service("spans", "spans", predicts="span_predict")
+_CLIPS = Service(
+    "clips", "clips", ("beams", "upsample", "normaliser"), predicts="clip_predict", also=("pool", "curve", "layer_decay"), curve="clip_curve:clip_curve"
+)  # fmt: skip
 SERVICES = {
     "boxes": _DENSE,
     "mask": _DENSE,
     "tags": _SPANS,
     "answers": _SPANS,
     "text": Service("sequences", "sequences", ("beams", "length_penalty", "longest")),
+    "transcript": _CLIPS,
+    "frames": replace(_CLIPS, options=()),
 }
 """{what a task wants: who serves it}; other tasks are served by adapt and predict themselves."""
 

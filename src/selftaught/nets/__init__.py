@@ -45,12 +45,18 @@ LOADED = {
 LIBRARIES = ("transformers", "timm", "torchvision", "word2vec")
 """What may stand before a colon in `--encoder`."""
 
-AROUND = {"concat-pooled": "selftaught.nets.concat:rebuild", "headed": "selftaught.nets.headed:rebuild"}
+AROUND = {
+    "concat-pooled": "selftaught.nets.concat:rebuild",
+    "headed": "selftaught.nets.headed:rebuild",
+    "weighted-stages": "selftaught.nets.weighted:rebuild",
+}
 """{kind: "module:function"} of encoders around another one, whose config theirs holds."""
 
 PARTS = {
+    "ctc": "selftaught.nets.ctc:CtcHead",
     "decoder": "selftaught.nets.decoder:Decoder",
     "detector": "selftaught.nets.dense:Detector",
+    "frames": "selftaught.nets.ctc:FrameHead",
     "language-head": "selftaught.nets.heads:LanguageHead",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",

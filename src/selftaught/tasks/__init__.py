@@ -32,6 +32,41 @@ def name_of(task: Task) -> str:
 _USUAL = {"class": "classify", "set": "multilabel", "number": "regress"}
 
 
+def refuse_parts(kind: type[Task], name: str | None = None) -> None:
+    """RequestError, with what serves it instead, where a task is no label of a whole row, so that no probe can answer for it."""
+    name = name or name_of(kind())
+    beside = (
+        f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained."
+    )
+    parts = {"boxes": "pictures", "mask": "pictures", "tags": "texts", "answers": "texts"}
+    if kind.wants in parts:
+        raise RequestError(
+            f"Task {name!r} answers for parts of {parts[kind.wants]}: a probe of whole rows says nothing of it.", beside
+        )
+    if kind.wants in ("transcript", "frames"):
+        raise RequestError(
+            f"Task {name!r} answers for stretches of sound: a probe of whole rows says nothing of it.",
+            f"selftaught finetune RUN DATA --task {name} --curve 20 100 sets the same network from scratch beside.",
+        )
+    if kind.wants == "text":
+        raise RequestError(f"Task {name!r} writes texts: a probe of whole rows says nothing of it.", beside)
+    if kind.wants == "pair":
+        raise RequestError(
+            f"Task {name!r} is of pairs of rows, not of rows.",
+            "selftaught evaluate RUN DATA --task similarity --columns first second.",
+        )
+    if kind.wants == "speakers":
+        raise RequestError(
+            f"Task {name!r} compares clips of speakers that nothing was fitted to.",
+            "selftaught evaluate RUN DATA --task verify --group speaker; to name speakers: --task classify --labels speaker.",
+        )
+    if kind.wants == "nothing":
+        raise RequestError(
+            f"Task {name_of(kind())!r} learns from no labels.",
+            "Leave out --task: wherever there are classes, evaluate describes it beside the verdict.",
+        )
+
+
 def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None, *, balance: bool = False) -> Task:
     """The task of these labels (by `name`, or what they are), configured from the labelled `rows` (places; default: all).
 
@@ -40,27 +75,7 @@ def fit(labels: Labels, rows: np.ndarray | None = None, name: str | None = None,
     """
     held = "set" if labels.several else "class" if labels.classes is not None else "number"
     kind = find(name or _USUAL[held])
-    if kind.wants in ("boxes", "mask", "tags", "answers"):
-        what = "pictures" if kind.wants in ("boxes", "mask") else "texts"
-        raise RequestError(
-            f"Task {name!r} answers for parts of {what}: a probe of whole rows says nothing of it.",
-            f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained.",
-        )
-    if kind.wants == "text":
-        raise RequestError(
-            f"Task {name!r} writes texts: a probe of whole rows says nothing of it.",
-            f"selftaught finetune RUN DATA --task {name}, and again with a run of --steps 0: that one is not pretrained.",
-        )
-    if kind.wants == "pair":
-        raise RequestError(
-            f"Task {name!r} is of pairs of rows, not of rows.",
-            "selftaught evaluate RUN DATA --task similarity --columns first second.",
-        )
-    if kind.wants == "nothing":
-        raise RequestError(
-            f"Task {name_of(kind())!r} learns from no labels.",
-            "Leave out --task: wherever there are classes, evaluate describes it beside the verdict.",
-        )
+    refuse_parts(kind, name)
     if kind.wants != held:
         k = len(labels.classes or ())
         what = {"class": f"{k} classes", "set": f"{k} classes, several a row", "number": "numbers"}[held]

@@ -24,6 +24,7 @@ class LanguageModel(Task):
 
     version: ClassVar[int] = 1
     wants: ClassVar = "nothing"
+    lower: ClassVar[bool] = True
     aliases: ClassVar = ("language-modelling", "perplexity")
     metric: str = "bits per byte"
     """What decides; lower is better."""
