@@ -54,6 +54,8 @@ class Arguments(Common):
     """The encoder that every method trains (default: each method's own)."""
     group: str | None = None
     """The column of what must stay together (patient, session, document)."""
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
     task: str | None = None
     """classify or regress (default: by the labels)."""
     column: str | None = None
@@ -79,7 +81,7 @@ def run(argv: list[str]) -> None:
             a.data, labels=a.labels, methods=methods, minutes=a.minutes, steps=a.steps, seeds=a.seeds, seed=a.seed, out=a.out,
             whole=a.whole, holdout=a.holdout, choose_with=a.choose_with, draws=a.draws, group=a.group, task=a.task,
             shelf={name: shelf_encoder(name) for name in a.shelf}, column=a.column, max_bad=a.max_bad, size=a.size,
-            encoder=a.encoder, device=a.device, all_labels=a.all_labels, listener=ears,
+            encoder=a.encoder, device=a.device, all_labels=a.all_labels, names=a.names, listener=ears,
         )  # fmt: skip
     finally:
         ears.finish()

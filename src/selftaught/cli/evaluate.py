@@ -27,6 +27,8 @@ class Arguments(Common):
     """Test data of your own; else a fifth of DATA is held out."""
     group: str | None = None
     """The column of what must stay together (patient, session, document)."""
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
     task: str | None = None
     """classify, multilabel or regress, where the guess is wrong; similarity: numbers for pairs of texts; language-model: bits per byte of a language
     model's run, no labels."""
@@ -58,7 +60,7 @@ class Arguments(Common):
     """Where to write the result (default: evaluation.json in the run's folder)."""
 
 
-ROWS_ONLY = ("layer", "group", "budgets", "controls", "robustness", "pretraining", "column")
+ROWS_ONLY = ("layer", "group", "budgets", "controls", "robustness", "pretraining", "column", "names")
 
 
 def run(argv: list[str]) -> None:
@@ -90,7 +92,7 @@ def run(argv: list[str]) -> None:
             draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, task=arguments.task,
             shelf={name: shelf_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
             robustness=arguments.robustness,
-            column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears, **options,
+            column=arguments.column, max_bad=arguments.max_bad, names=arguments.names, device=arguments.device, listener=ears, **options,
         )  # fmt: skip
     finally:
         ears.finish()

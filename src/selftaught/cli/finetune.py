@@ -11,7 +11,7 @@ from .outcome import emit
 from .screen import listener
 
 ROWS_LEARNED = ("balance", "unlabelled", "method")
-ROWS_ONLY = (*ROWS_LEARNED, "schedule", "layer_decay", "pool", "curve")
+ROWS_ONLY = (*ROWS_LEARNED, "schedule", "layer_decay", "pool", "curve", "names")
 NO_CURVE = (*ROWS_LEARNED, "labels_per_class", "out")
 ROWS_NUMBERS = ("rounds", "confidence", "weight")
 PLAN_ONLY = ("smoothing", "dropout")
@@ -36,6 +36,8 @@ class Arguments(Common):
     """The same as --mode lora."""
     test: str | None = None
     group: str | None = None
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
     labels_per_class: int | None = None
     """Use a class-balanced draw of so many (numbers, several labels a row: so many rows)."""
     balance: bool = False
@@ -122,7 +124,7 @@ def run(argv: list[str]) -> None:
         names = (*ROWS_LEARNED, *ROWS_NUMBERS) if served is None else served.options
         own: dict[str, Any] = {name: getattr(arguments, name) for name in names}
         if served is None:
-            own["pool"] = arguments.pool or "encoder"
+            own |= {"pool": arguments.pool or "encoder", "names": arguments.names}
         way = finetune if served is None else served.finetune
         done = way(arguments.run, arguments.data, task=arguments.task, plan=_plan(arguments, usual), **own, **shared)
     finally:
@@ -139,7 +141,8 @@ def _curve(arguments: Arguments, mode: str, ears) -> None:
     found = label_curve(
         arguments.run, arguments.data, budgets=arguments.curve, labels=arguments.labels, test=arguments.test, task=arguments.task,
         mode=mode, plan=_plan(arguments, PLAN), pool=arguments.pool or "encoder", draws=arguments.draws, group=arguments.group,  # type: ignore[arg-type]
-        seed=arguments.seed, column=arguments.column, max_bad=arguments.max_bad, device=arguments.device, listener=ears,
+        seed=arguments.seed, column=arguments.column, max_bad=arguments.max_bad, names=arguments.names, device=arguments.device,
+        listener=ears,
     )  # fmt: skip
     emit(found, arguments.json, _curve_words(found))
 

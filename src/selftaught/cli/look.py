@@ -15,8 +15,10 @@ class Arguments(Common):
     data: Annotated[str, tyro.conf.Positional]
     modality: str | None = None
     column: str | None = None
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
     size: int | None = None
-    """Side of stored images; context length of text."""
+    """Side of stored images; context length of text; milliseconds of sound heard at once."""
     fast: bool = False
     """Leave out the search for duplicates."""
 
@@ -31,7 +33,8 @@ def run(argv: list[str]) -> None:
     ears = listener(quiet=arguments.quiet)
     try:
         data = modalities.open_data(
-            arguments.data, modality=arguments.modality, column=arguments.column, size=arguments.size, max_bad=1.0, say=ears.say,
+            arguments.data, modality=arguments.modality, column=arguments.column, names=arguments.names, size=arguments.size, max_bad=1.0,
+            say=ears.say,
             progress=lambda done, total, bad: ears.progress("packing", done, total, f"{bad} set apart" if bad else ""),
         )  # fmt: skip
         facts = rooms.look(data, duplicates=not arguments.fast, suggest=lambda d: train.suggest(d, arguments.data))

@@ -48,6 +48,8 @@ class Arguments(Common):
     """The column that holds the data."""
     group: str | None = None
     """The column that says which rows belong together."""
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
     size: int | None = None
     """Side of stored images; context length of text; milliseconds of sound heard at once."""
     tokenizer: str | None = None

@@ -44,7 +44,7 @@ def run(argv: list[str]) -> None:
         if source and source != "python object":
             try:
                 data = modalities.open_data(
-                    source, modality=modalities.load(store.find(described.folder)), say=ears.say
+                    source, modality=modalities.load(store.find(described.folder)), names=described.config().get("names"), say=ears.say
                 )
             except SelftaughtError as error:
                 if arguments.data:

@@ -54,11 +54,11 @@ def finetune(
     run, data, *, labels: str | np.ndarray | Sequence | None = None, test=None, task: str | None = None, mode: Mode = "full",
     group: str | None = None, labels_per_class: int | None = None, plan: Plan | None = None, out: str | Path | None = None,
     unlabelled=None, rounds: int = 3, confidence: float = 0.9, method: str | None = None, weight: float = 1.0, balance: bool = False,
-    pool: Pool = "encoder", seed: int = 0, column: str | None = None, max_bad: float = 0.01, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
+    pool: Pool = "encoder", seed: int = 0, column: str | None = None, max_bad: float = 0.01, names: str | None = None, batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
 ) -> Finetuned:  # fmt: skip
     """Adapts a pretrained encoder to a task with the labels of `data`, and scores it once on the test rows.
 
-    run, data, test, labels, group, column, max_bad as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
+    run, data, test, labels, group, column, max_bad, names as for `evaluate`.  mode: "head" fits a linear read-out of the frozen encoder (its strength
     chosen on validation), "full" trains every parameter with layer-wise rates, "gradual" the head first and then one layer after
     another, "lora" low-rank adapters.
     pool: what the head reads: the encoder's own representation, or "concat": mean, maximum and last token side by side (ULMFiT).
@@ -81,7 +81,7 @@ def finetune(
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
     encoders = [pooled(encoder, pool) for encoder in encoders]
-    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))
     held = held_out(run, data, listener) if test is None else None
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed, held=held, balance=balance,

@@ -44,7 +44,7 @@ def compare(
     holdout: float = 0.2, choose_with: int = LABELS, draws: int = 10, shelf: Mapping[str, Encoder | tuple[Encoder, Any]] | None = None,
     group: str | None = None, task: str | None = None, column: str | None = None, max_bad: float = 0.01, size: int | None = None,
     encoder: str | None = None, encoder_options: dict | None = None, recipe: dict | None = None, device: str | None = "cpu",
-    batch: int = 256, test=None, budgets: Sequence[int] | None = None, all_labels: bool = False,
+    batch: int = 256, test=None, budgets: Sequence[int] | None = None, all_labels: bool = False, names: str | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Pretrains every method on `data` for the same time, and tells which to take; returns what `selftaught compare --json` prints.
@@ -59,12 +59,12 @@ def compare(
     """
     listener = listener or Listener()
     dataset = modalities.open_data(
-        data, column=column, group=group, size=size, max_bad=max_bad, say=listener.say,
+        data, column=column, group=group, names=names, size=size, max_bad=max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
     arms = arms_of(methods, dataset.modality)
     _check(arms, minutes, steps, seeds, choose_with)
-    test = open_dataset(test, dataset.modality, listener, column=column, max_bad=max_bad)
+    test = open_dataset(test, dataset.modality, listener, column=column, max_bad=max_bad, names=names)
     problem = _problem(dataset, listener, holdout, labels=labels, test=test, group=group, task=task, seed=seed)
     tried = budgets_of(problem, budgets)
     at = verdict_budget(problem, tried, budgets)
@@ -75,7 +75,7 @@ def compare(
         "encoder": encoder, "encoder_options": encoder_options, "recipe": recipe,
     }  # fmt: skip
     settings = {
-        "holdout": holdout if test is None else None, "group": group, "column": column, "max_bad": max_bad, "size": size, "encoder": encoder,
+        "holdout": holdout if test is None else None, "group": group, "names": names, "column": column, "max_bad": max_bad, "size": size, "encoder": encoder,
         "encoder_options": encoder_options, "recipe": recipe, "device": device,
     }  # fmt: skip
     contest = Contest(

@@ -33,7 +33,7 @@ def evaluate(
     run, data, *, labels: str | np.ndarray | None = None, test=None, layer: Layer | str | None = None,
     budgets: Sequence[int] | None = None, draws: int = DRAWS, seeds: int = SEEDS, seed: int = 0, group: str | None = None,
     task: str | None = None, controls: Sequence[str] = control.NAMES, shelf: Mapping[str, Encoder | tuple[Encoder, Any]] | None = None,
-    pretraining=None, robustness: bool = False, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
+    pretraining=None, robustness: bool = False, column: str | None = None, names: str | None = None, max_bad: float = 0.01, batch: int = 256,
     device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Sets a pretrained encoder beside fixed controls on the same rows; returns what `selftaught evaluate --json` prints.
@@ -47,7 +47,8 @@ def evaluate(
     draws: few-label draws, the same for every arm; seeds: untrained networks, the run's own initial weights among them; seed: of splits, draws and bootstrap.
     controls: of blind, raw, untrained, scratch, and of texts tf-idf and fasttext; shelf: {name: encoder, or (encoder, modality) where it reads texts with a tokenizer
     of its own} off the shelf, shown beside them.
-    column: of the data, where the guess is wrong; max_bad: share of rows that may be broken.
+    column: of the data, where the guess is wrong; max_bad: share of rows that may be broken; names: a template of the files' names whose fields
+    become columns ("{label}_{speaker}_{take}").
     Where a run continued a pretrained model, that model as it was is an arm, "start", and the result holds a second answer under "start":
     did continuing help?
     task: classify, multilabel or regress, where the guess is wrong; language-model scores `data` (or `test`) without labels: see `evaluate_language`.
@@ -63,7 +64,7 @@ def evaluate(
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
-    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed,
         duplicates=leakage.clusters(data, near=test is None),

@@ -31,11 +31,11 @@ DRAWS = 3
 def label_curve(
     run, data, *, budgets: Sequence[int], labels: str | np.ndarray | None = None, test=None, task: str | None = None, mode: Mode = "full",
     plan: Plan | None = None, pool: Pool = "encoder", draws: int = DRAWS, group: str | None = None, seed: int = 0, column: str | None = None,
-    max_bad: float = 0.01, device: str | None = "cpu", listener: Listener | None = None,
+    max_bad: float = 0.01, names: str | None = None, device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Finetunes a pretrained encoder, and the same network from fresh weights, at each of `budgets` labels a class (numbers: in all).
 
-    run, data, labels, test, task, group, column, max_bad, plan, mode, pool as for `finetune`; a network from scratch has nothing to unfreeze or to spare,
+    run, data, labels, test, task, group, column, max_bad, names, plan, mode, pool as for `finetune`; a network from scratch has nothing to unfreeze or to spare,
     so that it is trained whole and with one rate for all layers.  draws: class-balanced draws a point, the same for every arm; no rows are taken
     off to validate, the last epoch is scored.  Bags of tokens (the raw input) under a linear probe, and a blind guess, stand beside.
     Returns "rows" (features, probe, labels_per_class, mean, low, high, draws), paired "differences" (pretrained - scratch, - raw), and
@@ -52,7 +52,7 @@ def label_curve(
         )
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad) for d in (data, test))
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed, duplicates=leakage.clusters(data, near=test is None),
         held=held_out(run, data, listener) if test is None else None,

@@ -25,12 +25,12 @@ def open_encoders(run) -> tuple[list[Encoder], Any]:
     return [nets.store.load_encoder(f) for f in folders], modalities.load(folders[0])
 
 
-def open_dataset(data, modality, listener: Listener, *, column: str | None = None, max_bad: float = 0.01):
+def open_dataset(data, modality, listener: Listener, *, column: str | None = None, max_bad: float = 0.01, names: str | None = None):
     """A Dataset (or None) as it is; whatever else `modalities.open_data` takes, packed as `modality` has it."""
     if data is None or hasattr(data, "fetch"):
         return data
     return modalities.open_data(
-        data, modality=modality, column=column, max_bad=max_bad, say=listener.say,
+        data, modality=modality, column=column, max_bad=max_bad, names=names, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from .. import data
 from ..core import DataError, ModelError, RequestError
 from ..core import find as finder
 from ..core.errors import nearest
+from ..data.names import named
 from ..nets import files
 from . import _trained
 from ._trained import Trained
@@ -49,6 +50,7 @@ def open_data(
     column: str | None = None,
     label: str | None = None,
     group: str | None = None,
+    names: str | None = None,
     size: int | None = None,
     tokenizer: str | None = None,
     rate: int | None = None,
@@ -62,19 +64,20 @@ def open_data(
     """The dataset of a folder, file, `hf:NAME`, `digits`, or arrays and lists in memory; what was found goes to `say`.
 
     `modality` is a name, or a configured object (of `load`) whose settings are then kept; None takes what the content
-    shows.  `column` names the payloads, `label` and `group` columns that must exist; `size` is the modality's (side of
+    shows.  `column` names the payloads, `label` and `group` columns that must exist; `names` is a template for the rows' names whose fields become
+    columns ("{label}_{speaker}_{take}", data/names.py); `size` is the modality's (side of
     pictures, tokens of a text, length of a series, milliseconds of sound), `tokenizer` that of texts, `rate` that of sounds in Hz.  The rest goes to `data.Dataset.open`.  Raises RequestError for names
     that do not exist, DataError for data that cannot be used.
     """
     if isinstance(spec, data.Dataset):
         return spec
     say = say or (lambda text: None)
-    source = data.open_source(spec)
-    if column is None and label is None and group is None:
+    source = named(data.open_source(spec), names)
+    if column is None and label is None and group is None and names is None:
         source = windows_of(source, size)
-    for named in (label, group):
-        if named is not None:
-            source.need(named)
+    for wanted in (label, group):
+        if wanted is not None:
+            source.need(wanted)
     kind, chosen, reason = _choose(source, modality, column, say)
     if hasattr(kind, "divide"):
         source = kind.divide(source, chosen)

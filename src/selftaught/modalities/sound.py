@@ -38,8 +38,10 @@ from ..data.source import Source
 from ..nets import files
 from ..nets.mel import LogMel
 from ..nets.sound import heard, stacked, within
-from ..views.clips import Clip
+from ..views.clips import Clip, ToMel
 from ..views.series import resample
+from ..views.sound import corruptions
+from ..views.spectrogram import joint_sound
 from . import Guess
 from ._voices import voices
 
@@ -203,12 +205,20 @@ class Sound:
         return Clip(self.context)
 
     def augment(self, facts: Facts | None = None) -> Transform:
-        """Six tenths to all of a sound."""
-        return Clip(self.context, (0.6, 1.0))
+        """Six tenths to all of a sound, as another voice, room and microphone would have it; in log-mel where the encoder reads that."""
+        return self._joint(Clip(self.context, (0.6, 1.0)), facts)
 
     def local(self, facts: Facts | None = None) -> Transform:
-        """A fifth to a half of a sound."""
-        return Clip(max(1, self.context // 2), (0.2, 0.5))
+        """A fifth to a half of a sound, changed as `augment` does."""
+        return self._joint(Clip(max(1, self.context // 2), (0.2, 0.5)), facts)
+
+    def _joint(self, crop: Transform, facts: Facts | None) -> Transform:
+        to_mel = ToMel(self.front) if facts is not None and facts.reads == "mel" else None
+        return joint_sound(crop, to_mel, rate=self.rate, hop=self.hop, floor=self.front.floor_log)
+
+    def corruptions(self) -> dict[str, dict[int, Transform]]:
+        """{name: {severity: transform}}: noise, reverberation, a narrow band, clipping, another level (views/sound.py)."""
+        return corruptions(self.rate)
 
     def mel(self, view: View) -> tuple[Tensor, Tensor]:
         """(B, T, bands) log-mel energies normalised by mean and std, 0 behind the end, and (B,) frames."""

@@ -154,7 +154,7 @@ def open_dataset(data, settings: Settings, listener: Listener, folder: Path | No
     """The packed dataset of `data`, whatever it is; as the run read its rows, where the encoder is a run's (in `folder`)."""
     start = modality_of_start(settings, listener, folder)
     dataset = modalities.open_data(
-        data, modality=start or settings.modality, column=settings.column, group=settings.group, size=settings.size or (None if start else wanted_context(settings)),
+        data, modality=start or settings.modality, column=settings.column, group=settings.group, names=settings.names, size=settings.size or (None if start else wanted_context(settings)),
         tokenizer=None if start else settings.tokenizer or wanted_tokenizer(settings), rate=settings.rate, max_bad=settings.max_bad, say=listener.say,
         progress=lambda done, total, bad: listener.progress("packing", done, total, f"{bad} set apart" if bad else ""),
     )  # fmt: skip

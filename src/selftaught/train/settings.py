@@ -34,6 +34,8 @@ class Settings:
     """The column that holds the data."""
     group: str | None = None
     """The column that says which rows belong together (patient, document, clip)."""
+    names: str | None = None
+    """Columns from the names of files: "{label}_{speaker}_{take}"."""
     size: int | None = None
     """Side of stored images, context length, or milliseconds of sound."""
     tokenizer: str | None = None
