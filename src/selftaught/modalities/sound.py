@@ -39,6 +39,7 @@ from ..nets import files
 from ..nets.mel import LogMel
 from ..nets.sound import heard, stacked, within
 from ..views.clips import Clip, ToMel
+from ..views.compose import Compose
 from ..views.series import resample
 from ..views.sound import corruptions
 from ..views.spectrogram import joint_sound
@@ -68,6 +69,8 @@ class Sound:
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     dtype: ClassVar[str] = "int16"
+    span: ClassVar[int] = 3
+    """Tokens that masked methods hide together: one of 40 ms is filled in from its neighbours."""
     method: ClassVar[str] = "simclr"
     method_reason: ClassVar[str] = "two stretches of one clip, heard through another voice and room, should sound alike"
 
@@ -201,8 +204,9 @@ class Sound:
         return Clip(self.context, head=True)
 
     def mild(self, facts: Facts | None = None) -> Transform:
-        """As much as the context holds, from anywhere in longer sounds."""
-        return Clip(self.context)
+        """As much as the context holds, from anywhere in longer sounds; in log-mel where the encoder reads that, worked out once for it and its targets."""
+        clip = Clip(self.context)
+        return Compose((clip, ToMel(self.front))) if facts is not None and facts.reads == "mel" else clip
 
     def augment(self, facts: Facts | None = None) -> Transform:
         """Six tenths to all of a sound, as another voice, room and microphone would have it; in log-mel where the encoder reads that."""

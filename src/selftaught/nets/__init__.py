@@ -60,6 +60,7 @@ PARTS = {
     "segmenter": "selftaught.nets.dense:Segmenter",
     "text-decoder": "selftaught.nets.text_decoder:TextDecoder",
     "prototypes": "selftaught.nets.heads:Prototypes",
+    "random-codes": "selftaught.nets.random_codes:RandomCodes",
     "tagger": "selftaught.nets.spans:Tagger",
 }
 """{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""
