@@ -137,7 +137,7 @@ def by_clip(x: Tensor, frames: Tensor) -> Tensor:
 
 def drowned(view: View, chosen: Tensor, modality: Any, draw: Draw) -> View:
     """The log-mel energies of a view with noise, of mean 0 and deviation 0.1 of the data's, in the frames of `chosen` (B, N) tokens."""
-    mel, frames = heard(view, modality.front)
+    mel, frames = heard(view, modality.front.to(view.device))
     hit = chosen.repeat_interleave(-(-mel.shape[1] // chosen.shape[1]), 1)[:, : mel.shape[1], None]
     noise = 0.1 * draw.normal("noise", *mel.shape[1:]).to(mel.dtype) * mel.new_tensor(modality.std) + mel.new_tensor(
         modality.mean

@@ -34,36 +34,33 @@ def places(start: Tensor, span: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def span_masks(
-    lengths: Tensor,
-    draw: Draw,
-    share: float,
-    span: int,
-    least_left: int = 2,
-    *,
-    width: int | None = None,
-    purpose: str = "span masks",
-) -> Tensor:
-    """(B, width) bool: spans of each row's first `lengths` (B,) tokens, about `share` of them; width None: the longest row's.
+    lengths: Tensor, draw: Draw, share: float, span: int, least_left: int = 2, *, width: int | None = None,
+    purpose: str = "spans",
+) -> Tensor:  # fmt: skip
+    """(B, width) bool: spans of neighbours hidden in rows of `lengths` (B,) int64; `width` defaults to the longest row's.
 
-    Spans are of min(span, max(1, length // 4)) tokens and never overlap, so that a row's share is what was asked for (wav2vec 2.0's may overlap: of 65 %
-    49 % are left); the last part of a span is there by chance.  A row has at least one, hides at most 0.8 of itself and keeps at least
-    `least_left` tokens; of rows that are no longer than that nothing is hidden.  A row's mask depends on its length and its draw alone.  Cost: one sort a row.
+    A row of T places gets spans of min(span, max(1, T // 4)) places, share x T / span of them (the rest of that division by chance, as in
+    wav2vec 2.0), at least one, that begin at different places and may overlap: `share` is therefore the most that is hidden, and about half is
+    where it is 0.65.  No more than 0.8 T are hidden and at least `least_left` stay: the last spans that would are left out whole, so that spans
+    are never cut to pieces.  Rows too short for that stay as they are.  A row's mask depends on its length and its draw alone; nothing
+    behind its end is hidden.  Cost: B x spans x width comparisons.
     """
     if not 0 < share < 1 or span < 1 or least_left < 0:
-        raise ValueError(f"a share of {share} in spans of {span} with {least_left} left: no masks are like that")
-    width = int(lengths.max()) if width is None and len(lengths) else width or 0
-    wide = torch.div(lengths, 4, rounding_mode="floor").clamp(1, span)
-    most = torch.minimum((0.8 * lengths).floor().long(), (lengths - least_left).clamp_min(0))
-    count = (share * lengths / wide + draw.uniform(f"{purpose}: how many")).long().clamp_min(1)
-    count = torch.minimum(count, torch.div(most, wide, rounding_mode="floor"))
-    # Each span shrunk to one place, `count` of the places that are then left; grown again they cannot meet
-    slots = lengths - count * (wide - 1)
-    step = torch.arange(width, device=lengths.device)
-    number = draw.uniform(purpose, width).masked_fill(step >= slots[:, None], 2.0)
-    begins = number.argsort(1, stable=True).argsort(1, stable=True) < count[:, None]
-    before = begins.long().cumsum(1) - begins.long()
-    at = (step + before * (wide - 1)[:, None]).clamp_max(max(0, width - 1))
-    edges = lengths.new_zeros(len(lengths), width + 1)
-    edges.scatter_add_(1, at, begins.long())
-    edges.scatter_add_(1, torch.minimum(at + wide[:, None], edges.new_tensor(width)), -begins.long())
-    return edges.cumsum(1)[:, :width] > 0
+        raise ValueError(f"spans of {span} over {share} of a row, {least_left} left: nothing can be hidden so")
+    width = (int(lengths.max()) if len(lengths) else 0) if width is None else width
+    own = torch.div(lengths, 4, rounding_mode="floor").clamp(1, span)
+    wanted = (share * lengths / own + draw.uniform(f"{purpose} count")).long().clamp_min(1)
+    wanted = torch.minimum(wanted, (lengths - own + 1).clamp_min(0))
+    most = torch.minimum((0.8 * lengths).long(), lengths - least_left)
+    place = torch.arange(width, device=lengths.device)
+    order = draw.uniform(purpose, width).masked_fill(place > (lengths - own)[:, None], 2.0)
+    count = int(wanted.max()) if len(wanted) else 0
+    if not count:
+        return torch.zeros(len(lengths), width, dtype=torch.bool, device=lengths.device)
+    start = torch.argsort(order, dim=1, stable=True)[:, :count, None]
+    covers = (place >= start) & (place < start + own[:, None, None])
+    number = torch.arange(count, device=lengths.device)
+    first = torch.where(covers, number[:, None], count).amin(1)  # (B, width): which span came first to each place
+    hidden = first.new_zeros(len(first), count + 1).scatter_add(1, first, torch.ones_like(first)).cumsum(1)[:, :count]
+    kept = ((hidden <= most[:, None]) & (number < wanted[:, None])).sum(1, keepdim=True)
+    return first < kept
