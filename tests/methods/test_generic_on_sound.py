@@ -50,11 +50,11 @@ def test_a_batch_is_the_mean_of_its_rows_each_alone_and_without_padding(name):
         index = torch.tensor([row])
         alone = raw.take(index).with_parts(wave=raw["wave"][index, :length])
         one = batch_of(method, alone, index=index)
-        losses.append(float(method(one)["loss"]))
+        losses.append(method(one)["loss"].item())
         counts.append(int(method.count(one)))
     assert sum(counts) == int(method.count(whole))
     assert min(counts) > 0
-    assert float(method(whole)["loss"]) == pytest.approx(np.average(losses, weights=counts), abs=1e-6)
+    assert method(whole)["loss"].item() == pytest.approx(np.average(losses, weights=counts), abs=1e-6)
 
 
 @pytest.mark.parametrize("tokens", [False, True])

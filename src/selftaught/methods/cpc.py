@@ -84,7 +84,7 @@ class CPC(Method):
         predicted = self.ahead(read.patches).unflatten(2, (self.steps, -1))
         # Each row's tokens by a number of its own, padding last: the first `others` stand for it beside the others
         number = batch.draw().uniform("others", valid.shape[1]).masked_fill(~valid, 2.0)
-        pool = number.argsort(1, stable=True)[:, : self.others]
+        pool = number.argsort(dim=1, stable=True)[:, : self.others]
         pool = F.pad(pool, (0, self.others - pool.shape[1]))
         many = valid.sum(1).clamp_max(self.others)
         nats, found, chance = told_apart(predicted, latent, valid, pool, many, self.temperature)

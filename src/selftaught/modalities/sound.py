@@ -322,6 +322,8 @@ def _sample(source: Source, column: str) -> list:
 
 
 def _facts(payload) -> sounds.Facts | None:
+    if isinstance(payload, np.ndarray | list):
+        return None
     try:
         return sounds.facts(payload)
     except (Bad, TypeError, AttributeError):
