@@ -261,7 +261,7 @@ class Sound:
         if name is not None:
             kind, chosen = nets.parse(name)
         own: dict[str, Any] = {}
-        if kind in ("sound-transformer", "sound-conv"):
+        if kind in ("sound-transformer", "sound-conv", "sound-bank"):
             own = {k: getattr(self, k) for k in ("rate", "bands", "window", "hop", "mean", "std")}
         elif kind not in nets.LOADED:
             own = {"rate": self.rate}
@@ -271,7 +271,7 @@ class Sound:
         if built.modality != self.name:
             raise RequestError(
                 f"The encoder {name!r} takes {built.modality}, not sound.",
-                "Leave --encoder out, or take sound-transformer or sound-conv.",
+                "Leave --encoder out, or take sound-transformer, sound-conv or sound-bank.",
             )
         return built
 

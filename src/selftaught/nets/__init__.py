@@ -27,6 +27,7 @@ KINDS = {
     "series-conv": "selftaught.nets.series:SeriesConv",
     "sound-transformer": "selftaught.nets.sound:SoundTransformer",
     "sound-conv": "selftaught.nets.sound:SoundConv",
+    "sound-bank": "selftaught.nets.sound_bank:SoundBank",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
     "borrowed-text": "selftaught.nets.borrowed_text:BorrowedText",
     "borrowed-timm": "selftaught.nets.borrowed_timm:Timm",
