@@ -219,7 +219,8 @@ class Sound:
 
     def _joint(self, crop: Transform, facts: Facts | None) -> Transform:
         to_mel = ToMel(self.front) if facts is not None and facts.reads == "mel" else None
-        return joint_sound(crop, to_mel, rate=self.rate, hop=self.hop, floor=self.front.floor_log)
+        # Half of BYOL-A's order: at its full strength a few hundred steps do not learn to see through it
+        return joint_sound(crop, to_mel, rate=self.rate, strength=0.5, hop=self.hop, floor=self.front.floor_log)
 
     def corruptions(self) -> dict[str, dict[int, Transform]]:
         """{name: {severity: transform}}: noise, reverberation, a narrow band, clipping, another level (views/sound.py)."""
