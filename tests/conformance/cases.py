@@ -27,7 +27,7 @@ TINY = {
     "text": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 16, "depth": 1, "heads": 2}},
     "sound": {
         "tokens": {"width": 16, "depth": 1, "heads": 2},
-        "plain": {"stem": 4, "widths": (4, 8), "blocks": (1, 1), "strides": (2, 1)},
+        "plain": {"widths": (6, 5), "kernels": (5, 3)},
     },
     "series": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 8, "depth": 2}},
 }

@@ -62,12 +62,13 @@ def test_the_grid_is_printed_from_the_code():
 
 
 def test_every_case_is_in_the_suite():
-    """Three kinds of data prove the interface: the suite would notice if one lost its methods."""
+    """Four kinds of data prove the interface: the suite would notice if one lost its methods."""
     assert set(TINY) == set(modalities.names())
     pairs = {(c.method, c.modality) for c in cases()}
     for name in ("simclr", "byol", "mae", "next-token", "masked-token"):
-        assert {m for n, m in pairs if n == name} == {"image", "text", "series"}
+        assert {m for n, m in pairs if n == name} == {"image", "text", "series", "sound"}
     assert {m for n, m in pairs if n == "rotation"} == {"image"}
+    assert {m for n, m in pairs if n in ("best-rq", "apc", "cpc", "cola", "byol-a", "same-clip")} == {"sound"}
     assert ("swav", "image") in pairs
 
 

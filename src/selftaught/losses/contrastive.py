@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -88,3 +90,19 @@ def queued_nce(
     scores = torch.cat([(queries * keys).sum(1, keepdim=True), queries @ old.T], 1) / temperature
     found = (scores.argmax(1) == 0).to(scores.dtype)
     return mean(scores.logsumexp(1) - scores[:, 0], total), mean(found, total)
+
+
+@full_precision
+def same_or_not(asked: Tensor, other: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean logistic loss of a row with its own partner (yes) and with all others of all ranks (no), half and half; and the share that is right.
+
+    asked, other (B, P); a pair's score is their product divided by sqrt(P), plus `bias`.
+    """
+    others = dist.gather_rows(other)
+    scores = asked @ others.T / math.sqrt(asked.shape[1]) + bias
+    own = torch.zeros_like(scores, dtype=torch.bool)
+    place = torch.arange(len(asked), device=scores.device)
+    own[place, place + dist.rank() * len(asked)] = True
+    yes, no = F.softplus(-scores[own]), F.softplus(scores).masked_fill(own, 0).sum(1) / (len(others) - 1)
+    right = (scores[own] > 0).to(scores.dtype) + ((scores <= 0) & ~own).sum(1) / (len(others) - 1)
+    return mean((yes + no) / 2), mean(right / 2)

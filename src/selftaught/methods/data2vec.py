@@ -38,6 +38,8 @@ class Data2Vec(Method):
 
     ratio: float = 0.6
     """Share of each row's tokens that are masked and predicted."""
+    span: int = 0
+    """Neighbouring tokens that are masked together; 0: as many as suit the data (of sound 3, else 1; blocks on pictures)."""
     momentum: float = 0.99
     """How much of the teacher stays at each step, at the start; it rises to 1 over the run."""
     beta: float = 2.0
@@ -65,12 +67,13 @@ class Data2Vec(Method):
         return self
 
     def _chosen(self, batch: Batch) -> tuple[Tensor, tuple[int, ...] | None]:
-        """(B, N) bool of the tokens to mask, and their grid: blocks on a picture, else single tokens."""
+        """(B, N) bool of the tokens to mask, and their grid: blocks on a picture, else runs of tokens."""
         (view,) = batch.views
         with torch.no_grad():
             tokens = self.encoder.tokenize(view)
         able = self.modality.target(view, tokens.grid).valid & tokens.told
-        return hidden_tokens(batch.draw(), able, tokens.grid, self.ratio), tokens.grid
+        span = self.span or getattr(self.modality, "span", 1)
+        return hidden_tokens(batch.draw(), able, tokens.grid, self.ratio, span=span), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views

@@ -95,7 +95,8 @@ class IBOT(Method):
         with torch.no_grad():
             tokens = self.encoder.tokenize(view)
         able = self.modality.target(view, tokens.grid).valid & tokens.told
-        chosen = hidden_tokens(draw, able, tokens.grid, self.ratio) & (draw.uniform("masked", 1) < 0.5)
+        span = getattr(self.modality, "span", 1)
+        chosen = hidden_tokens(draw, able, tokens.grid, self.ratio, span=span) & (draw.uniform("masked", 1) < 0.5)
         return chosen, self.modality.corrupt(view, chosen, tokens.grid, draw)
 
     def _targets(self, scores: Tensor, which: int, progress: float) -> Tensor:

@@ -12,7 +12,8 @@ Convolutional encoders cannot drop tokens and are refused.
 Cost: the encoder on 25 % of the tokens, and a narrow decoder on all: per example less than any method that sees all tokens.
 
 Scaled to the budget: batch 4096 -> 128; decoder of 8 blocks of 512 -> 2 of 128; base rate 1.5e-4 x batch / 256 -> 1e-3, since AdamW
-takes it on small encoders; the ratio of 0.75 is the paper's.  Text, being denser, is better served by masked-token.
+takes it on small encoders; the ratio of 0.75 is the paper's.  Of sound, runs of three tokens are dropped (missing segments): single ones of 40 ms
+are filled in from their neighbours.  Text, being denser, is better served by masked-token.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, Sheet,
 from ..losses import head_loss, standardised, unstandardised
 from ..nets.blind import BlindGuess
 from ..nets.decoder import Decoder
+from ..views import run_numbers
 
 
 class MAE(Method):
@@ -41,6 +43,8 @@ class MAE(Method):
 
     ratio: float = 0.75
     """Share of the tokens that the encoder does not see."""
+    span: int = 0
+    """Neighbouring tokens that are dropped together; 0: as many as suit the data (of sound 3, else 1)."""
     normalise: bool = True
     """Whether values (pixels, samples) are predicted relative to the mean and deviation of their own patch."""
     decoder_width: int = 128
@@ -79,10 +83,10 @@ class MAE(Method):
         """Places (B, K) that stay, which of them do (B, K) bool (rows of unequal length keep unequal numbers), and (B, N)
         bool, True where a token was dropped.  A row's draw does not depend on padding or on the rows beside it."""
         count = len(tokens) - tokens.prefix
-        noise = batch.draw().uniform("drop", count)
-        valid = torch.ones_like(noise, dtype=torch.bool)
+        valid = torch.ones(len(tokens.values), count, dtype=torch.bool, device=tokens.values.device)
         if tokens.valid is not None:
             valid = tokens.valid[:, tokens.prefix :]
+        noise = run_numbers(batch.draw(), valid, self.span or getattr(self.modality, "span", 1), purpose="drop")
         order = noise.masked_fill(~valid, 2.0).argsort(dim=1, stable=True)
         many = (valid.sum(1) * (1 - self.ratio)).round().long().clamp_min(1)
         longest = int(many.max()) if tokens.valid is not None else max(1, round(count * (1 - self.ratio)))
@@ -125,11 +129,8 @@ class MAE(Method):
 
     def show(self, batch: Batch) -> list[Sheet]:
         tokens, target, places, stays, chosen = self._target(batch)
-        hidden, truth, hide = (
-            self.decoder(self._read(tokens, places, stays), places, tokens).patches,
-            target.values,
-            chosen[..., None],
-        )
+        truth, hide = target.values, chosen[..., None]
+        hidden = self.decoder(self._read(tokens, places, stays), places, tokens).patches
         painted = self.decoder.head(hidden).to(truth.dtype)
         about = f"{self.ratio:.0%} of the patches were dropped; the others are pasted in."
         if self.normalise:

@@ -42,6 +42,8 @@ class MaskedToken(Method):
 
     ratio: float = 0.15
     """Share of each row's tokens that are hidden and predicted."""
+    span: int = 0
+    """Neighbouring tokens that are hidden together; 0: as many as suit the data (of sound 3, else 1)."""
     whole_words: bool = False
     """Whether all tokens of a word are hidden together, where the data have words."""
     packing: Literal["isolated", "bos_bestfit", "none"] = "isolated"
@@ -82,7 +84,8 @@ class MaskedToken(Method):
         able = target.valid if tokens.content is None else target.valid & tokens.content[:, tokens.prefix :]
         if self.whole_words:
             return target, random_words(batch.draw(), able, self.modality.begins(view), self.ratio), tokens.grid
-        return target, random_tokens(batch.draw(), able, self.ratio), tokens.grid
+        span = self.span or getattr(self.modality, "span", 1)
+        return target, random_tokens(batch.draw(), able, self.ratio, span=span), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views

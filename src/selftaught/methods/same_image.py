@@ -19,11 +19,10 @@ import math
 from typing import ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, RequestError, Sheet, ViewSpec, dist, encode
-from ..losses import full_precision, mean
+from ..losses import same_or_not
 from ..nets.heads import Linear
 
 GRID = 2
@@ -87,19 +86,3 @@ class SameImage(Method):
 
     def keep(self) -> Kept:
         return Kept(self.encoder, {"asked": self.asked, "other": self.other})
-
-
-@full_precision
-def same_or_not(asked: Tensor, other: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean logistic loss of a row with its own partner (yes) and with all others of all ranks (no), half and half; and the share that is right.
-
-    asked, other (B, P); a pair's score is their product divided by sqrt(P), plus `bias`.
-    """
-    others = dist.gather_rows(other)
-    scores = asked @ others.T / math.sqrt(asked.shape[1]) + bias
-    own = torch.zeros_like(scores, dtype=torch.bool)
-    place = torch.arange(len(asked), device=scores.device)
-    own[place, place + dist.rank() * len(asked)] = True
-    yes, no = F.softplus(-scores[own]), F.softplus(scores).masked_fill(own, 0).sum(1) / (len(others) - 1)
-    right = (scores[own] > 0).to(scores.dtype) + ((scores <= 0) & ~own).sum(1) / (len(others) - 1)
-    return mean((yes + no) / 2), mean(right / 2)

@@ -35,6 +35,8 @@ class SimMIM(Method):
 
     ratio: float = 0.6
     """Share of each row's tokens that are masked and predicted."""
+    span: int = 0
+    """Neighbouring tokens that are masked together; 0: as many as suit the data (of sound 3, else 1)."""
 
     def defaults(self, facts: Facts) -> Recipe:
         cpu = facts.device == "cpu"
@@ -59,7 +61,8 @@ class SimMIM(Method):
         with torch.no_grad():
             tokens = self.encoder.tokenize(view)
         target = self.modality.target(view, tokens.grid)
-        return target, random_tokens(batch.draw(), target.valid, self.ratio), tokens.grid
+        span = self.span or getattr(self.modality, "span", 1)
+        return target, random_tokens(batch.draw(), target.valid, self.ratio, span=span), tokens.grid
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         (view,) = batch.views

@@ -39,6 +39,7 @@ from ..nets import files
 from ..nets.mel import LogMel
 from ..nets.sound import heard, stacked, within
 from ..views.clips import Clip, ToMel
+from ..views.compose import Compose
 from ..views.series import resample
 from ..views.sound import corruptions
 from ..views.spectrogram import joint_sound
@@ -68,6 +69,8 @@ class Sound:
     ragged: ClassVar[bool] = True
     shape: ClassVar[None] = None
     dtype: ClassVar[str] = "int16"
+    span: ClassVar[int] = 3
+    """Tokens that masked methods hide together: one of 40 ms is filled in from its neighbours."""
     method: ClassVar[str] = "simclr"
     method_reason: ClassVar[str] = "two stretches of one clip, heard through another voice and room, should sound alike"
 
@@ -202,8 +205,9 @@ class Sound:
         return Clip(self.context, head=True)
 
     def mild(self, facts: Facts | None = None) -> Transform:
-        """As much as the context holds, from anywhere in longer sounds."""
-        return Clip(self.context)
+        """As much as the context holds, from anywhere in longer sounds; in log-mel where the encoder reads that, worked out once for it and its targets."""
+        clip = Clip(self.context)
+        return Compose((clip, ToMel(self.front))) if facts is not None and facts.reads == "mel" else clip
 
     def augment(self, facts: Facts | None = None) -> Transform:
         """Six tenths to all of a sound, as another voice, room and microphone would have it; in log-mel where the encoder reads that."""
@@ -215,7 +219,8 @@ class Sound:
 
     def _joint(self, crop: Transform, facts: Facts | None) -> Transform:
         to_mel = ToMel(self.front) if facts is not None and facts.reads == "mel" else None
-        return joint_sound(crop, to_mel, rate=self.rate, hop=self.hop, floor=self.front.floor_log)
+        # Half of BYOL-A's order: at its full strength a few hundred steps do not learn to see through it
+        return joint_sound(crop, to_mel, rate=self.rate, strength=0.5, hop=self.hop, floor=self.front.floor_log)
 
     def corruptions(self) -> dict[str, dict[int, Transform]]:
         """{name: {severity: transform}}: noise, reverberation, a narrow band, clipping, another level (views/sound.py)."""
@@ -266,13 +271,15 @@ class Sound:
         return resample(x.transpose(1, 2), frames, RAW_BINS).flatten(1)
 
     def encoder(self, facts: Facts, needs: frozenset[str] | set[str], name: str | None = None, **options) -> Encoder:
-        """The encoder `name`, or the default: "sound-transformer" where a method needs tokens, else "sound-conv"."""
+        """The encoder `name`, or the default: "sound-transformer" where a method needs tokens, else "sound-bank" on a processor, where few layers
+        learn most in few steps, and "sound-conv" elsewhere."""
         chosen: dict[str, Any] = {}
-        kind = "sound-transformer" if needs & {"tokens", "mask", "causal"} else "sound-conv"
+        plain = "sound-bank" if facts.device == "cpu" else "sound-conv"
+        kind = "sound-transformer" if needs & {"tokens", "mask", "causal"} else plain
         if name is not None:
             kind, chosen = nets.parse(name)
         own: dict[str, Any] = {}
-        if kind in ("sound-transformer", "sound-conv"):
+        if kind in ("sound-transformer", "sound-conv", "sound-bank"):
             own = {k: getattr(self, k) for k in ("rate", "bands", "window", "hop", "mean", "std")}
         elif kind not in nets.LOADED:
             own = {"rate": self.rate}
@@ -282,7 +289,7 @@ class Sound:
         if built.modality != self.name:
             raise RequestError(
                 f"The encoder {name!r} takes {built.modality}, not sound.",
-                "Leave --encoder out, or take sound-transformer or sound-conv.",
+                "Leave --encoder out, or take sound-transformer, sound-conv or sound-bank.",
             )
         return built
 
@@ -334,6 +341,8 @@ def _sample(source: Source, column: str) -> list:
 
 
 def _facts(payload) -> sounds.Facts | None:
+    if isinstance(payload, np.ndarray | list):
+        return None
     try:
         return sounds.facts(payload)
     except Bad:

@@ -27,6 +27,7 @@ KINDS = {
     "series-conv": "selftaught.nets.series:SeriesConv",
     "sound-transformer": "selftaught.nets.sound:SoundTransformer",
     "sound-conv": "selftaught.nets.sound:SoundConv",
+    "sound-bank": "selftaught.nets.sound_bank:SoundBank",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
     "borrowed-text": "selftaught.nets.borrowed_text:BorrowedText",
     "borrowed-timm": "selftaught.nets.borrowed_timm:Timm",
@@ -66,6 +67,7 @@ PARTS = {
     "segmenter": "selftaught.nets.dense:Segmenter",
     "text-decoder": "selftaught.nets.text_decoder:TextDecoder",
     "prototypes": "selftaught.nets.heads:Prototypes",
+    "random-codes": "selftaught.nets.random_codes:RandomCodes",
     "tagger": "selftaught.nets.spans:Tagger",
 }
 """{kind: "module:Class"} of parts beside an encoder that are built again on loading (see store)."""

@@ -42,13 +42,29 @@ def random_patches(draw: Draw, n: int, ratio: float, *, purpose: str = "mask") -
     return _divide(draw.uniform(purpose, n), count_of(ratio, n))
 
 
-def random_tokens(draw: Draw, valid: Tensor, ratio: float, *, purpose: str = "mask") -> Tensor:
-    """(B, N) bool: round(ratio x count) of each row's valid tokens (B, N) bool, at least one where there is any."""
+def random_tokens(draw: Draw, valid: Tensor, ratio: float, *, span: int = 1, purpose: str = "mask") -> Tensor:
+    """(B, N) bool: round(ratio x count) of each row's valid tokens (B, N) bool, at least one where there is any.
+
+    span: neighbours that are hidden together (see `run_numbers`)."""
     count = valid.sum(1, keepdim=True)
     wanted = torch.where(count > 0, torch.round(ratio * count).long().clamp_min(1), 0)
-    number = draw.uniform(purpose, valid.shape[1]).masked_fill(~valid, 2.0)
+    number = run_numbers(draw, valid, span, purpose=purpose).masked_fill(~valid, 2.0)
     rank = torch.argsort(torch.argsort(number, dim=1, stable=True), dim=1)
     return rank < wanted
+
+
+def run_numbers(draw: Draw, valid: Tensor, span: int, *, purpose: str = "mask") -> Tensor:
+    """(B, N) uniform numbers, one for each run of `span` neighbours, so that whatever is chosen by them comes in runs.
+
+    Runs begin at a place of each row's own; one of a row with fewer than 4 x span tokens (`valid` (B, N) bool) is a quarter of it, at least one
+    token.  A single token of sound or of a slow series is filled in from its neighbours: what is hidden must be longer than what they tell."""
+    number = draw.uniform(purpose, valid.shape[1])
+    if span == 1:
+        return number
+    wide = torch.div(valid.sum(1, keepdim=True), 4, rounding_mode="floor").clamp(1, span)
+    begin = (draw.uniform(f"{purpose} begin", 1) * wide).long()
+    run = torch.div(torch.arange(valid.shape[1], device=valid.device) + begin, wide, rounding_mode="floor")
+    return number.gather(1, run)
 
 
 def random_words(draw: Draw, valid: Tensor, begins: Tensor, ratio: float, *, purpose: str = "mask") -> Tensor:
@@ -64,11 +80,11 @@ def random_words(draw: Draw, valid: Tensor, begins: Tensor, ratio: float, *, pur
     return valid & (number <= reached)
 
 
-def hidden_tokens(draw: Draw, able: Tensor, grid: tuple[int, ...] | None, ratio: float) -> Tensor:
-    """(B, N) bool: about `ratio` of the tokens `able` (B, N) bool, in blocks on a grid of two axes, else single ones."""
+def hidden_tokens(draw: Draw, able: Tensor, grid: tuple[int, ...] | None, ratio: float, *, span: int = 1) -> Tensor:
+    """(B, N) bool: about `ratio` of the tokens `able` (B, N) bool, in blocks on a grid of two axes, else in runs of `span`."""
     if grid is not None and len(grid) == 2:
         return able & block_masks(draw, (grid[0], grid[1]), ratio).dropped
-    return random_tokens(draw, able, ratio)
+    return random_tokens(draw, able, ratio, span=span)
 
 
 def rectangles(
