@@ -240,9 +240,10 @@ class Sound:
         return resample(x.transpose(1, 2), frames, RAW_BINS).flatten(1)
 
     def encoder(self, facts: Facts, needs: frozenset[str] | set[str], name: str | None = None, **options) -> Encoder:
-        """The encoder `name`, or the default: "sound-transformer" where a method needs tokens, else "sound-conv"."""
+        """The encoder `name`, or the default: "wav2vec2" where a method needs its stem, "sound-transformer" where it needs tokens, else "sound-conv"."""
         chosen: dict[str, Any] = {}
         kind = "sound-transformer" if needs & {"tokens", "mask", "causal"} else "sound-conv"
+        kind = "wav2vec2" if "stem" in needs else kind
         if name is not None:
             kind, chosen = nets.parse(name)
         own: dict[str, Any] = {}

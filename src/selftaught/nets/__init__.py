@@ -27,6 +27,7 @@ KINDS = {
     "series-conv": "selftaught.nets.series:SeriesConv",
     "sound-transformer": "selftaught.nets.sound:SoundTransformer",
     "sound-conv": "selftaught.nets.sound:SoundConv",
+    "wav2vec2": "selftaught.nets.wav2vec2:Wav2Vec2",
     "borrowed": "selftaught.nets.borrowed:Borrowed",
     "borrowed-text": "selftaught.nets.borrowed_text:BorrowedText",
     "borrowed-timm": "selftaught.nets.borrowed_timm:Timm",
@@ -50,11 +51,13 @@ AROUND = {"concat-pooled": "selftaught.nets.concat:rebuild", "headed": "selftaug
 
 PARTS = {
     "decoder": "selftaught.nets.decoder:Decoder",
+    "dictionary": "selftaught.nets.dictionary:Dictionary",
     "detector": "selftaught.nets.dense:Detector",
     "language-head": "selftaught.nets.heads:LanguageHead",
     "linear": "selftaught.nets.heads:Linear",
     "mlp": "selftaught.nets.heads:MLP",
     "painter": "selftaught.nets.painter:Painter",
+    "quantiser": "selftaught.nets.quantiser:GumbelQuantiser",
     "reader": "selftaught.nets.spans:Reader",
     "vector-decoder": "selftaught.nets.vector_decoder:VectorDecoder",
     "segmenter": "selftaught.nets.dense:Segmenter",
