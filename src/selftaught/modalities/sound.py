@@ -121,11 +121,12 @@ class Sound:
         if size is not None and not 20 <= size <= 600_000:
             raise RequestError(f"--size {size} is no context of sound.", "Give 20 to 600000 milliseconds.")
         payloads = _sample(source, column)
-        known = [f for f in map(_facts, payloads) if f is not None and f.frames]
-        if source.columns[column] == "series":
-            if rate is None:
-                raise RequestError("Arrays say no rate.", "Give it in Hz: rate=16000, or --rate 16000.")
-            known = [sounds.Facts(rate, 1, max(np.shape(p))) for p in payloads if not isinstance(p, Bad) and np.size(p)]
+        if source.columns[column] == "sound":
+            known = [f for f in map(_facts, payloads) if f is not None and f.frames]
+        elif rate is None:
+            raise RequestError("Arrays say no rate.", "Give it in Hz: rate=16000, or --rate 16000.")
+        else:
+            known = [sounds.Facts(rate, 1, max(np.shape(p))) for p in payloads if np.size(p)]
         if not known:
             raise DataError(f"The column {column!r} holds no sound that can be read.", "Name another with --column.")
         commonest = Counter(f.rate for f in known).most_common(1)[0][0]
@@ -311,5 +312,5 @@ def _sample(source: Source, column: str) -> list:
 def _facts(payload) -> sounds.Facts | None:
     try:
         return sounds.facts(payload)
-    except (Bad, TypeError, AttributeError):
+    except Bad:
         return None
