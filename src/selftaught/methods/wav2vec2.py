@@ -6,8 +6,8 @@ objective: equations 2 to 4, with the penalty on the stem's output of the author
 When it works: continuing a published model on speech of one's own; much speech and long runs.
 When it fails: small data from scratch (published with 1.6 hours of speech a step for days), where the codebook is unsteady: masked log-mel methods learn more in the same
 minutes.  Its collapse looks like success: all places get one code, every negative is then the same thing as the truth and is left out, and the loss is 0; the alarm says so.
-What to watch: `code_perplexity`, the codes in use over all groups (the number of groups is collapse, groups x codes the most); `accuracy`; `stem_rank` and `rank`, the
-directions that stem and context use; `masked`, the share of frames that are really hidden.
+What to watch: `code_perplexity`, the codes in use over all groups (the number of groups is collapse, groups x codes the most); `accuracy`; `stem_rank` and `rank`,
+directions that stem and context use.
 
 Cost: the stem is most of it (about 20 times as many places as the transformer); codes and comparisons are worked out for hidden frames alone.  Places without another hidden frame
 beside them are not counted.  Rows meet in the use of codes alone, of which sums are shared: micro-batches are replayed, exactly.
@@ -28,7 +28,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSp
 from ..losses import mean, row_nce
 from ..nets.heads import Linear
 from ..nets.hidden_frames import clips_in, hide, typical_frames
-from ..nets.quantiser import GumbelQuantiser
+from ..nets.quantiser import GumbelQuantiser, gumbel
 from ..nets.ragged import Layout, picked
 from ..views.spans import other_places, span_masks
 
@@ -84,7 +84,7 @@ class Wav2Vec2(Method):
         self.predictor = Linear(encoder.dim, self.code_width)
         self.target = Linear(self.code_width, self.code_width)
         self.typical = typical_frames(encoder, facts.modality)  # type: ignore[arg-type]
-        self.minutes = (facts.batch or 0) * min(facts.modality.typical, facts.modality.context) / facts.modality.rate / 60
+        self.minutes = (facts.batch or 0) * self.typical * encoder.hop / facts.modality.rate / 60  # type: ignore[operator]
         return self
 
     def notes(self) -> list[str]:
@@ -94,9 +94,8 @@ class Wav2Vec2(Method):
                 f"a step hears {self.minutes:.1f} minutes of sound; wav2vec 2.0 was published with 96: expect an unsteady codebook. A larger --set recipe.batch, "
                 "continuing a published model (--encoder transformers:FOLDER), or a method on log-mel energies is steadier."
             )
-        if (own := max(1, self.typical // 4)) < self.span:
-            said.append(f"a typical clip has {self.typical} frames: spans of {own} instead of {self.span}.")
-        return said
+        own = max(1, self.typical // 4)
+        return said + [f"a typical clip has {self.typical} frames: spans of {own} instead of {self.span}."] * (own < self.span)
 
     def _rows(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """((B, 7 + groups x codes) sums over each row's places: COLUMNS, then of its codes' probabilities; what is logged besides)."""
@@ -107,7 +106,7 @@ class Wav2Vec2(Method):
         at = heard.layout.pack(counted.valid).nonzero()[:, 0]
         chosen = Layout.of(counted.lengths)
         each = replace(draw, index=random.bits(draw.key("place"), draw.index)[counted.owner] + counted.position)
-        noise = -torch.log(-torch.log(each.uniform("gumbel", self.groups, self.codes).clamp_min(2**-25))) if self.training else None
+        noise = gumbel(each.uniform("gumbel", self.groups, self.codes)) if self.training else None
         vectors, code, shares = self.quantiser(picked(heard.normed, at), noise)
         number = (code * self.codes ** torch.arange(self.groups, device=code.device)).sum(1)
         with torch.autocast(vectors.device.type, enabled=False):

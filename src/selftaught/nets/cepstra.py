@@ -43,8 +43,12 @@ class Cepstra(nn.Module):
         super().__init__()
         self.front = LogMel(rate, BANDS, window=max(window, hop / rate), hop=hop / rate)
         if self.front.hop != hop:
-            raise ValueError(f"frames every {self.front.hop} samples, where {hop} are wanted: labels would not meet frames")
-        angle = torch.outer(torch.arange(BANDS, dtype=torch.float64) + 0.5, torch.arange(COEFFICIENTS, dtype=torch.float64))
+            raise ValueError(
+                f"frames every {self.front.hop} samples, where {hop} are wanted: labels would not meet frames"
+            )
+        angle = torch.outer(
+            torch.arange(BANDS, dtype=torch.float64) + 0.5, torch.arange(COEFFICIENTS, dtype=torch.float64)
+        )
         cosines = (math.pi / BANDS * angle).cos() * math.sqrt(2 / BANDS)
         cosines[:, 0] /= math.sqrt(2)
         self.register_buffer("cosines", cosines.float(), persistent=False)

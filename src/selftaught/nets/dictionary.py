@@ -63,7 +63,12 @@ class Dictionary(nn.Module):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 found = MiniBatchKMeans(
-                    made, random_state=key % (1 << 31), batch_size=10_000, max_iter=100, n_init=3, reassignment_ratio=0.0
+                    made,
+                    random_state=key % (1 << 31),
+                    batch_size=10_000,
+                    max_iter=100,
+                    n_init=3,
+                    reassignment_ratio=0.0,
                 ).fit(x.cpu().numpy())
             held = torch.from_numpy(found.cluster_centers_).to(self.centroids)
             self.centroids.copy_(torch.cat([held, held[:1].expand(clusters - made, -1)]))

@@ -51,7 +51,9 @@ def from_transformers(
     config = files.read_json(folder, "config.json", root=root)
     if config.get("format") == store.FORMAT:
         raise ModelError(f"{source!r} was saved by selftaught.", f"Write --encoder {source} without 'transformers:'.")
-    kind = {**dict.fromkeys(TEXT_TYPES, "texts"), **dict.fromkeys(SOUND_TYPES, "sounds")}.get(str(config.get("model_type")))
+    kind = {**dict.fromkeys(TEXT_TYPES, "texts"), **dict.fromkeys(SOUND_TYPES, "sounds")}.get(
+        str(config.get("model_type"))
+    )
     unfit = [name for name, value in (("mean", mean), ("std", std)) if kind and value is not None]
     unfit += ["pooling"] if kind == "sounds" and pooling not in ("auto", "mean") else []
     if unfit:

@@ -21,7 +21,10 @@ from .wav2vec2 import Wav2Vec2
 PROCESSOR = "preprocessor_config.json"
 PREFIXES = ("wav2vec2.", "hubert.")
 """Before the names of a network that stands under a head."""
-GAINS = {"gain": ("parametrizations.weight.original0", "weight_g"), "direction": ("parametrizations.weight.original1", "weight_v")}
+GAINS = {
+    "gain": ("parametrizations.weight.original0", "weight_g"),
+    "direction": ("parametrizations.weight.original1", "weight_v"),
+}
 """{ours: names that the weight norm's two tensors have had}, the present one first."""
 HEAD = ("quantizer.codevectors", "quantizer.weight_proj.weight", "project_hid.weight", "project_q.weight")
 """What Wav2Vec2ForPreTraining has besides, without biases."""
@@ -49,7 +52,9 @@ def named(encoder: Wav2Vec2) -> dict[str, Tensor]:
     block: Any
     for number, block in enumerate(encoder.layer):
         at = f"encoder.layers.{number}"
-        thirds = zip("qkv", block.attention.qkv.weight.detach().chunk(3), block.attention.qkv.bias.detach().chunk(3), strict=True)
+        thirds = zip(
+            "qkv", block.attention.qkv.weight.detach().chunk(3), block.attention.qkv.bias.detach().chunk(3), strict=True
+        )
         for letter, weight, bias in thirds:
             held |= {f"{at}.attention.{letter}_proj.weight": weight, f"{at}.attention.{letter}_proj.bias": bias}
         held |= {
@@ -96,7 +101,10 @@ def _options(config: Any, architecture: str) -> dict[str, Any]:
         "conv_pos_batch_norm": getattr(config, "conv_pos_batch_norm", False), "feat_proj_layer_norm": not getattr(config, "feat_proj_layer_norm", True),
     }  # fmt: skip
     if wrong := [name for name, so in unfit.items() if so]:
-        raise ModelError(f"The config's {wrong[0]} is another than that of wav2vec 2.0 and HuBERT as published.", "It is not read here.")
+        raise ModelError(
+            f"The config's {wrong[0]} is another than that of wav2vec 2.0 and HuBERT as published.",
+            "It is not read here.",
+        )
     width = config.hidden_size
     return {
         "channels": tuple(config.conv_dim), "kernels": tuple(config.conv_kernel), "strides": tuple(config.conv_stride), "bias": bool(config.conv_bias),
@@ -113,7 +121,12 @@ def _heard(folder: Path, root: Path | None) -> dict[str, Any]:
         return {}
     given = files.read_json(folder, PROCESSOR, root=root)
     rate, normalise = given.get("sampling_rate", 16000), given.get("do_normalize", True)
-    if not isinstance(rate, int) or isinstance(rate, bool) or not 1000 <= rate <= 384_000 or not isinstance(normalise, bool):
+    if (
+        not isinstance(rate, int)
+        or isinstance(rate, bool)
+        or not 1000 <= rate <= 384_000
+        or not isinstance(normalise, bool)
+    ):
         raise ModelError(f"{PROCESSOR!r}: sampling_rate {str(rate)[:20]}, do_normalize {str(normalise)[:20]} are none.")
     return {"rate": rate, "normalise": normalise}
 
@@ -140,7 +153,9 @@ def load(folder: Path, root: Path | None, config: dict, *, weights: bool, unsafe
         elif name != "masked_spec_embed":  # a model that was fine-tuned without masks has none
             missing.append(name)
     if missing:
-        raise ModelError(f"The weights do not fit the config: {', '.join(sorted(missing)[:3])} missing or of another shape.")
+        raise ModelError(
+            f"The weights do not fit the config: {', '.join(sorted(missing)[:3])} missing or of another shape."
+        )
     beside = {k: v.float() for k, v in held.items() if k.startswith(("quantizer.", "project_hid.", "project_q."))}
     vars(encoder)["beside"] = beside if all(name in beside for name in HEAD) else {}
     return encoder.eval()

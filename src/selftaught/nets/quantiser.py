@@ -10,6 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel numbers of numbers in [0, 1)."""
+    return -torch.log(-torch.log(uniform.clamp_min(2**-25)))
+
+
 class GumbelQuantiser(nn.Module):
     """(M, inputs) -> in each of `groups` one of `codes` learned vectors, side by side: (M, dim).
 

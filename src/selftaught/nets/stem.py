@@ -128,9 +128,7 @@ class Stem(nn.Module):
         self.conv = nn.ModuleList(
             nn.Conv1d(i, o, k, s, bias=bias) for i, o, k, s in zip(inputs, channels, kernels, strides, strict=True)
         )
-        self.norm = nn.ModuleList(
-            nn.LayerNorm(o, eps=EPS) for o in (channels if norm == "layer" else channels[:1])
-        )
+        self.norm = nn.ModuleList(nn.LayerNorm(o, eps=EPS) for o in (channels if norm == "layer" else channels[:1]))
         for conv in self.conv:
             nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
 
@@ -160,7 +158,9 @@ class Stem(nn.Module):
             if self.kind == "layer":
                 x = self.norm[number](x)
             elif number == 0:
-                x = self._over_time(x, segments * (self.hop // self.strides[0]), steps(heard, self.kernels[0], self.strides[0]))
+                x = self._over_time(
+                    x, segments * (self.hop // self.strides[0]), steps(heard, self.kernels[0], self.strides[0])
+                )
             x = F.gelu(x)
         layout = Layout.of(self.frames(length))
         begins = torch.cumsum(segments, 0) - segments
@@ -188,4 +188,3 @@ class Stem(nn.Module):
                 x = off / (off.square().mean(1, keepdim=True) + EPS).sqrt() * self.norm[0].weight + self.norm[0].bias
             x = F.gelu(x).transpose(1, 2)
         return x.transpose(1, 2)
-

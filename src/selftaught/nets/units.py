@@ -73,6 +73,9 @@ class Units(nn.Module):
         dictionary = self.dictionary(number)
         spec = self.cepstra.spec()
         if number > 1:
-            spec = {"kind": "output of a block of the encoder as it stood when the iteration began", "block": self.block}
+            spec = {
+                "kind": "output of a block of the encoder as it stood when the iteration began",
+                "block": self.block,
+            }
         about = {"iteration": number, "features": spec, "sha256": dictionary.fingerprint()}
         return dictionary, {**about, "perplexity": dictionary.perplexity}

@@ -152,7 +152,8 @@ class Wav2Vec2(Encoder):
         self.positions = ConvPositions(self.width, self.position_kernel, self.position_groups)
         self.norm_context = nn.LayerNorm(self.width, eps=self.eps)
         self.layer = nn.ModuleList(
-            SpeechBlock(self.width, self.heads, self.mlp, self.eps, self.dropout, self.stable) for _ in range(self.depth)
+            SpeechBlock(self.width, self.heads, self.mlp, self.eps, self.dropout, self.stable)
+            for _ in range(self.depth)
         )
         self.drop = nn.Dropout(self.dropout)
         initialise(self.layer)
@@ -242,7 +243,9 @@ class Wav2Vec2(Encoder):
     def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
         """The blocks; a part of the tokens stands in its places among silence for the positions, and attention sees no others."""
         if causal or tokens.segment is not None:
-            raise RequestError("wav2vec2 looks both ways and at one clip at a time.", "Take --encoder sound-transformer.")
+            raise RequestError(
+                "wav2vec2 looks both ways and at one clip at a time.", "Take --encoder sound-transformer."
+            )
         return self._stages(tokens)[-1]
 
     def _stages(self, tokens: Tokens) -> list[Tokens]:
