@@ -129,12 +129,12 @@ def speech(encoder: Wav2Vec2, parts: dict[str, Any]) -> tuple[Any, str]:
         "proj_codevector_dim": predictor.out_features,
     }  # fmt: skip
     state = {f"wav2vec2.{k}": v for k, v in state.items()} | pretrained_speech.named_head(quantiser, predictor, target)
-    return _built(
-        transformers.Wav2Vec2ForPreTraining, transformers.Wav2Vec2Config(**config), state
-    ), representation
+    return _built(transformers.Wav2Vec2ForPreTraining, transformers.Wav2Vec2Config(**config), state), representation
 
 
-def speech_head(encoder: Wav2Vec2, parts: dict[str, Any]) -> tuple[GumbelQuantiser, torch.nn.Linear, torch.nn.Linear] | None:
+def speech_head(
+    encoder: Wav2Vec2, parts: dict[str, Any]
+) -> tuple[GumbelQuantiser, torch.nn.Linear, torch.nn.Linear] | None:
     """What wav2vec 2.0 trained beside this encoder, where it is among the parts."""
     quantiser, predictor, target = (parts.get(name) for name in ("quantiser", "predictor", "target"))
     if encoder.architecture != "wav2vec2" or not isinstance(quantiser, GumbelQuantiser):

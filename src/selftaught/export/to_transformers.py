@@ -228,7 +228,9 @@ def _sides(encoder: Encoder, folder: Path, modality, sentinels: int = 0) -> None
         processor = image_processor(encoder, modality)
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", "utf-8")
     elif isinstance(encoder, Wav2Vec2):
-        (folder / "preprocessor_config.json").write_text(json.dumps(feature_extractor(encoder), indent=2) + "\n", "utf-8")
+        (folder / "preprocessor_config.json").write_text(
+            json.dumps(feature_extractor(encoder), indent=2) + "\n", "utf-8"
+        )
     elif modality is not None:
         (folder / "tokenizer.json").write_text(
             seq2seq.with_sentinels(modality.tokenizer, modality.vocabulary, sentinels), "utf-8"

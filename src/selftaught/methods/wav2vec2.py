@@ -95,7 +95,9 @@ class Wav2Vec2(Method):
                 "continuing a published model (--encoder transformers:FOLDER), or a method on log-mel energies is steadier."
             )
         own = max(1, self.typical // 4)
-        return said + [f"a typical clip has {self.typical} frames: spans of {own} instead of {self.span}."] * (own < self.span)
+        return said + [f"a typical clip has {self.typical} frames: spans of {own} instead of {self.span}."] * (
+            own < self.span
+        )
 
     def _rows(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """((B, 7 + groups x codes) sums over each row's places: COLUMNS, then of its codes' probabilities; what is logged besides)."""

@@ -28,7 +28,9 @@ def mels(frequency: Tensor) -> Tensor:
 
 def filterbank(bands: int, rate: int, size: int, low: float, high: float) -> Tensor:
     """(size // 2 + 1, bands) float64: triangles of equal width in mels between `low` and `high` Hz, over the bins of an FFT of `size`."""
-    first, last = (1127.0 * math.log1p(edge / 700.0) for edge in (low, high))  # no tensor: plans are made on the meta device
+    first, last = (
+        1127.0 * math.log1p(edge / 700.0) for edge in (low, high)
+    )  # no tensor: plans are made on the meta device
     edges = torch.linspace(first, last, bands + 2, dtype=torch.float64)
     place = mels(torch.arange(size // 2 + 1, dtype=torch.float64) * rate / size)[:, None]
     rise = (place - edges[:-2]) / (edges[1:-1] - edges[:-2])

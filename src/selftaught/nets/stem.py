@@ -49,7 +49,7 @@ def frames_of(length: Tensor, kernels: tuple[int, ...], strides: tuple[int, ...]
 
 
 class _Convolve(torch.autograd.Function):
-    """(R, C) x (kernel x C, O) -> (R / stride, O): out[r] = sum over j of x[r stride + j] @ w[j], as products of overlapping views.
+    """(R, C) x (O, C, kernel) -> (R / stride, O): out[r] = sum over j of x[r stride + j] @ w[:, :, j], as products of overlapping views.
 
     The last rows, whose windows reach beyond the end, lack a part: no clip's own frames are among them.
     """
@@ -68,6 +68,7 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+        ctx.shape, weight = weight.shape, weight.permute(2, 1, 0).flatten(0, 1)
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.biased = stride, bias is not None
         out = x.new_empty(len(x) // stride, weight.shape[1])
@@ -87,17 +88,19 @@ class _Convolve(torch.autograd.Function):
         for part, seen in _Convolve.chunks(x, weight, ctx.stride):
             torch.mm(seen.T, grad[: len(seen)], out=by_weight[part])
         by_bias = grad.sum(0) if ctx.biased else None
+        outputs, inputs, kernel = ctx.shape
+        laid = by_weight.view(kernel, inputs, outputs).permute(2, 1, 0).clone(memory_format=torch.contiguous_format)
         if not ctx.needs_input_grad[0]:
-            return None, by_weight, by_bias, None
+            return None, laid, by_bias, None
         by_input = torch.zeros_like(x)
         for part, seen in _Convolve.chunks(by_input, weight, ctx.stride):
             seen.addmm_(grad[: len(seen)], weight[part].T)
-        return by_input, by_weight, by_bias, None
+        return by_input, laid, by_bias, None
 
 
 def convolve(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """conv of (R, C), time first, in the precision that autocast asks for."""
-    weight, bias = conv.weight.permute(2, 1, 0).flatten(0, 1), conv.bias
+    weight, bias = conv.weight, conv.bias
     if torch.is_autocast_enabled(x.device.type):
         kind = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
