@@ -28,9 +28,7 @@ def mels(frequency: Tensor) -> Tensor:
 
 def filterbank(bands: int, rate: int, size: int, low: float, high: float) -> Tensor:
     """(size // 2 + 1, bands) float64: triangles of equal width in mels between `low` and `high` Hz, over the bins of an FFT of `size`."""
-    first, last = (
-        1127.0 * math.log1p(edge / 700.0) for edge in (low, high)
-    )  # no tensor: plans are made on the meta device
+    first, last = (1127.0 * math.log1p(f / 700.0) for f in (low, high))
     edges = torch.linspace(first, last, bands + 2, dtype=torch.float64)
     place = mels(torch.arange(size // 2 + 1, dtype=torch.float64) * rate / size)[:, None]
     rise = (place - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -86,7 +84,7 @@ class LogMel(nn.Module):
         """(B, T, bands) and (B,) frames, of (B, L) int16 or floats in -1..1 and (B,) samples; the floor behind each clip's last frame."""
         wave = wave.to(self.taper.dtype) / FULL if not wave.is_floating_point() else wave
         wave = wave.masked_fill(torch.arange(wave.shape[1], device=wave.device) >= length[:, None], 0.0)
-        count = -(-wave.shape[1] // self.hop)
+        count = (wave.shape[1] + self.hop - 1) // self.hop
         wave = F.pad(wave, (0, self.hop + self.window))
         frames = self.frames(length)
         if torch.compiler.is_exporting():
