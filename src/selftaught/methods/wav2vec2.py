@@ -135,9 +135,10 @@ class Wav2Vec2(Method):
         entropy = -(shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log()).sum(1)
         perplexity, codes = entropy.exp().sum(), self.groups * self.codes
         unused = (codes - perplexity) / codes
-        shown = {"contrastive": sums[0], "accuracy": sums[2], "baseline": sums[3]}
+        beside = self.diversity * unused.detach() + self.penalty * sums[6] / frames  # who guesses blindly pays it too
         return {
-            "loss": contrastive + self.diversity * unused + self.penalty * squares, **{k: v / targets for k, v in shown.items()},
+            "loss": contrastive + self.diversity * unused + self.penalty * squares, "contrastive": sums[0] / targets, "accuracy": sums[2] / targets,
+            "baseline": sums[3] / targets + beside,
             "masked": sums[4] / frames, "penalty": sums[6] / frames, "diversity": unused.detach(), "code_perplexity": perplexity.detach(),
             "codes": shares.new_tensor(codes), "code_groups": shares.new_tensor(self.groups),
         }  # fmt: skip

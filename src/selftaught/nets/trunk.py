@@ -60,7 +60,9 @@ class Positions(nn.Module):
     def over(self, extent: tuple[int, ...]) -> Tensor:
         """(places of `extent`, width): the table for another grid than the own one."""
         if len(extent) == len(self.grid) == 1 and isinstance(extent[0], torch.SymInt) and self.kind == "sincos":
-            return self._waves(extent).to(self.table)  # a graph for any length: asked how long it is, it would be one for that length
+            return self._waves(extent).to(
+                self.table
+            )  # a graph for any length: asked how long it is, it would be one for that length
         if extent == self.grid:
             return self.table
         if len(extent) != len(self.grid):
