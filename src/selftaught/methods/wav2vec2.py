@@ -4,16 +4,14 @@ Paper: Baevski et al., "wav2vec 2.0: A Framework for Self-Supervised Learning of
 objective: equations 2 to 4, with the penalty on the stem's output of the authors' code.
 
 When it works: continuing a published model on speech of one's own; much speech and long runs.
-When it fails: small data from scratch (published with 1.6 hours of speech a step for days), where the codebook is unsteady: masked log-mel methods learn more in the same
-minutes.  Its collapse looks like success: all places get one code, every negative is then the same thing as the truth and is left out, and the loss is 0; the alarm says so.
-What to watch: `code_perplexity`, the codes in use over all groups (the number of groups is collapse, groups x codes the most); `accuracy`; `stem_rank` and `rank`,
-directions that stem and context use.
+When it fails: small data from scratch (published with 1.6 hours of speech a step for days), where the codebook is unsteady.  Its collapse looks like success: all places get
+one code, every negative is then the same thing as the truth and is left out, and the loss is 0; the alarm says so.
+What to watch: `code_perplexity`, the codes in use over all groups (the number of groups is collapse, groups x codes the most); `accuracy`; `stem_rank`, `rank`.
 
-Cost: the stem is most of it (about 20 times as many places as the transformer); codes and comparisons are worked out for hidden frames alone.  Places without another hidden frame
-beside them are not counted.  Rows meet in the use of codes alone, of which sums are shared: micro-batches are replayed, exactly.
+Cost: the stem is most of it; codes and comparisons are worked out for hidden frames alone.  Rows meet in the use of codes, of which sums are shared: micro-batches are replayed.
 
 Scaled to the budget: 7 x 512 channels, 12 x 768 -> 7 x 128 and 4 x 128; batch 1.6 hours -> about a minute; temperature 2 -> 0.5 over this run, where 0.999995^step
-needs 280,000 steps; Adam at 5e-4 -> AdamW at 5e-4; codes 2 x 320 -> 2 x 64, 256 dimensions -> 128.
+needs 280,000 steps; Adam -> AdamW; codes 2 x 320 -> 2 x 64, 256 dimensions -> 128.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ from ..core import Batch, Duration, Encoder, Facts, Kept, Method, Recipe, ViewSp
 from ..losses import mean, row_nce
 from ..nets.heads import Linear
 from ..nets.hidden_frames import clips_in, hide, typical_frames
+from ..nets.pretrained_speech import take_head
 from ..nets.quantiser import GumbelQuantiser, gumbel
 from ..nets.ragged import Layout, picked
 from ..views.spans import other_places, span_masks
@@ -81,23 +80,21 @@ class Wav2Vec2(Method):
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         self.encoder, stem = encoder, encoder.channels[-1]  # type: ignore[index]
         self.quantiser = GumbelQuantiser(stem, self.groups, self.codes, self.code_width)
-        self.predictor = Linear(encoder.dim, self.code_width)
-        self.target = Linear(self.code_width, self.code_width)
+        self.predictor, self.target = Linear(encoder.dim, self.code_width), Linear(self.code_width, self.code_width)
+        self.went_on = take_head(encoder, self.quantiser, self.predictor, self.target)  # type: ignore[arg-type]
         self.typical = typical_frames(encoder, facts.modality)  # type: ignore[arg-type]
         self.minutes = (facts.batch or 0) * self.typical * encoder.hop / facts.modality.rate / 60  # type: ignore[operator]
         return self
 
     def notes(self) -> list[str]:
-        said = []
+        said = [self.went_on] if self.went_on else []
         if 0 < self.minutes < 30:
             said.append(
-                f"a step hears {self.minutes:.1f} minutes of sound; wav2vec 2.0 was published with 96: expect an unsteady codebook. A larger --set recipe.batch, "
-                "continuing a published model (--encoder transformers:FOLDER), or a method on log-mel energies is steadier."
+                f"a step hears {self.minutes:.1f} minutes of sound; wav2vec 2.0 was published with 96: expect an unsteady codebook. More rows, continuing a published model (--encoder transformers:FOLDER), or a method on log-mel energies is steadier."
             )
-        own = max(1, self.typical // 4)
-        return said + [f"a typical clip has {self.typical} frames: spans of {own} instead of {self.span}."] * (
-            own < self.span
-        )
+        if (own := max(1, self.typical // 4)) < self.span:
+            said.append(f"a typical clip has {self.typical} frames: spans of {own} instead of {self.span}.")
+        return said
 
     def _rows(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """((B, 7 + groups x codes) sums over each row's places: COLUMNS, then of its codes' probabilities; what is logged besides)."""
@@ -119,8 +116,7 @@ class Wav2Vec2(Method):
         )  # fmt: skip
         wide = lambda x: x.to(nats.dtype)  # noqa: E731
         squares = heard.layout.pad(wide(heard.frames).square().mean(1)).sum(1)
-        lengths = [wide(hidden.sum(1)), wide(heard.layout.lengths)]
-        sums = [nats.sum(1), wide(chosen.lengths), found.sum(1), torch.log1p(left).sum(1), *lengths, squares]
+        sums = [nats.sum(1), wide(chosen.lengths), found.sum(1), torch.log1p(left).sum(1), wide(hidden.sum(1)), wide(heard.layout.lengths), squares]  # fmt: skip
         rows = torch.cat([torch.stack(sums, 1), chosen.pad(shares.flatten(1)).sum(1)], 1)
         return rows, {"features": heard.pooled, **heard.ranks(), "temperature": self.quantiser.temperature.clone()}
 
@@ -136,16 +132,16 @@ class Wav2Vec2(Method):
         perplexity, codes = entropy.exp().sum(), self.groups * self.codes
         unused = (codes - perplexity) / codes
         beside = self.diversity * unused.detach() + self.penalty * sums[6] / frames  # who guesses blindly pays it too
+        shown = {"contrastive": sums[0], "accuracy": sums[2], "baseline": sums[3] + beside * targets}
         return {
-            "loss": contrastive + self.diversity * unused + self.penalty * squares, "contrastive": sums[0] / targets, "accuracy": sums[2] / targets,
-            "baseline": sums[3] / targets + beside,
+            "loss": contrastive + self.diversity * unused + self.penalty * squares, **{k: v / targets for k, v in shown.items()},
             "masked": sums[4] / frames, "penalty": sums[6] / frames, "diversity": unused.detach(), "code_perplexity": perplexity.detach(),
             "codes": shares.new_tensor(codes), "code_groups": shares.new_tensor(self.groups),
         }  # fmt: skip
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         rows, more = self._rows(batch)
-        return {**self.couple(rows), **more}
+        return self.couple(rows) | more
 
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
         self.quantiser.anneal(progress)

@@ -73,6 +73,25 @@ def named_head(quantiser: GumbelQuantiser, predictor: nn.Linear, target: nn.Line
     }  # fmt: skip
 
 
+def take_head(encoder: Wav2Vec2, quantiser: GumbelQuantiser, predictor: nn.Linear, target: nn.Linear) -> str:
+    """Copies what a folder of Wav2Vec2ForPreTraining held beside `encoder` where it is of this shape; a sentence on what became of it, "" where there is none."""
+    held: dict[str, Tensor] = getattr(encoder, "beside", {})
+    if not held:
+        return ""
+    own = named_head(quantiser, predictor, target)
+    if any(name not in held or held[name].shape != tensor.shape for name, tensor in own.items()):
+        _, count, width = held["quantizer.codevectors"].shape
+        whole = held["project_q.weight"].shape[1]
+        groups = whole // width
+        return (
+            f"the folder's codebook ({groups} x {count // groups} codes in {whole} dimensions) is not of the shape asked for and begins anew: to go on with it set "
+            f"groups = {groups}, codes = {count // groups}, code_width = {whole}."
+        )
+    for name, tensor in own.items():
+        tensor.copy_(held[name])
+    return "the folder's codebook and projections go on learning."
+
+
 def settings(encoder: Wav2Vec2) -> dict[str, Any]:
     """The arguments of Wav2Vec2Config or HubertConfig."""
     return {

@@ -141,14 +141,16 @@ class OneCode:
 
     patience: int = 2
     streak: int = 0
+    rung: bool = False
 
     def __call__(self, moment: Moment) -> str | None:
         loss, used, groups = (moment.scalars.get(k) for k in ("contrastive", "code_perplexity", "code_groups"))
         if loss is None or used is None or groups is None or not moment.scalars.get("masked", 1.0):
             return None
         self.streak = self.streak + 1 if loss < 0.05 and used < 1.5 * groups else 0
-        if self.streak != self.patience:
+        if self.rung or self.streak < self.patience:
             return None
+        self.rung = True
         return (
             f"the codebook has collapsed: the contrastive loss is {loss:.3f} with a perplexity of {used:.1f} over {groups:.0f} groups, one code each. That is collapse, not "
             "success: every negative is the truth itself. A lower learning rate, a larger batch, or a model to continue cures it; what it learned is of no use."
