@@ -28,6 +28,7 @@ TINY = {
     "sound": {
         "tokens": {"width": 16, "depth": 1, "heads": 2},
         "plain": {"widths": (6, 5), "kernels": (5, 3)},
+        "stem": {"channels": (8,), "width": 16, "depth": 2, "heads": 2, "position_kernel": 4, "position_groups": 2},
     },
     "series": {"tokens": {"width": 16, "depth": 1, "heads": 2}, "plain": {"width": 8, "depth": 2}},
 }
@@ -91,7 +92,7 @@ def toy(name: str, rows: int) -> tuple[Any, View]:
 
 
 def encoder(facts: Facts, needs: frozenset[str]) -> Encoder:
-    kind = "tokens" if needs & {"tokens", "mask", "causal"} else "plain"
+    kind = "tokens" if needs & {"tokens", "mask", "causal"} else "stem" if "stem" in needs else "plain"
     return facts.modality.encoder(facts, needs, None, **TINY[facts.modality.name][kind])
 
 

@@ -194,8 +194,8 @@ class Method(nn.Module):
     def after_step(self, progress: float, outputs: dict[str, Tensor]) -> None:
         """Queue, centre, EMA teacher: committed here, only after a step that was applied."""
 
-    refresh_at: ClassVar[tuple[Duration, ...]] = ()
-    """The periods after which `refresh` runs, step 0 included (DeepCluster: every epoch)."""
+    refresh_at: ClassVar[tuple[Duration | float, ...]] = ()
+    """The periods after which `refresh` runs, step 0 included (DeepCluster: every epoch); a number is a share of the run (HuBERT: every half)."""
 
     def refresh(self, sweep: Iterable[Batch]) -> None:
         """A pass over the data: batches of one clean view, every row once, in order; in eval mode and without gradient.

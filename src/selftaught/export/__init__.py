@@ -171,6 +171,13 @@ def _usage(encoder: Encoder, to: str, measured: dict) -> str:
             "output = model(**batch)", "content = batch.attention_mask * (batch.input_ids > 3)", _CALLS.get(way, mean),
             *_LANGUAGE.get(measured.get("model", ""), ()),
         ])  # fmt: skip
+    if way == "mean over frames":
+        return "\n".join([
+            "from transformers import AutoFeatureExtractor, AutoModel",
+            'model, prepare = AutoModel.from_pretrained(".").eval(), AutoFeatureExtractor.from_pretrained(".")',
+            f'batch = prepare(wave, sampling_rate={encoder.rate}, return_tensors="pt")  # one clip: (samples,) floats in -1..1',
+            "features = model(batch.input_values).last_hidden_state.mean(1)",
+        ])  # fmt: skip
     return "\n".join([
         "from transformers import AutoImageProcessor, AutoModel", 'model = AutoModel.from_pretrained(".").eval()',
         'batch = AutoImageProcessor.from_pretrained(".")(pictures, return_tensors="pt")',

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from ..core import ModelError, RequestError
+from ..nets import pretrained_speech
 from ..nets.heads import LanguageHead
+from ..nets.quantiser import GumbelQuantiser
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
 from ..nets.trunk import Blocks
 from ..nets.vit import ViT
+from ..nets.wav2vec2 import Wav2Vec2
 
 
 def _built(kind: Any, config, state: dict[str, Tensor], **arguments) -> Any:
@@ -107,6 +110,38 @@ def resnet(encoder: ResNet) -> tuple[Any, str]:
                 at += f"layer.{int(inner[0][-1]) - 1}.{kind}"
         state[f"{at}.{leaf}"] = tensor
     return _built(ResNetModel, config, state), "pooler"
+
+
+def speech(encoder: Wav2Vec2, parts: dict[str, Any]) -> tuple[Any, str]:
+    """HubertModel or Wav2Vec2Model; with the quantiser and projections of wav2vec 2.0 among the parts, Wav2Vec2ForPreTraining."""
+    import transformers
+
+    state, config = pretrained_speech.named(encoder), pretrained_speech.settings(encoder)
+    representation = "mean over frames"
+    if encoder.architecture == "hubert":
+        return _built(transformers.HubertModel, transformers.HubertConfig(**config), state), representation
+    head = speech_head(encoder, parts)
+    if head is None:
+        return _built(transformers.Wav2Vec2Model, transformers.Wav2Vec2Config(**config), state), representation
+    quantiser, predictor, target = head
+    config |= {
+        "num_codevectors_per_group": quantiser.codes, "num_codevector_groups": quantiser.groups, "codevector_dim": quantiser.options["dim"],
+        "proj_codevector_dim": predictor.out_features,
+    }  # fmt: skip
+    state = {f"wav2vec2.{k}": v for k, v in state.items()} | pretrained_speech.named_head(quantiser, predictor, target)
+    return _built(transformers.Wav2Vec2ForPreTraining, transformers.Wav2Vec2Config(**config), state), representation
+
+
+def speech_head(
+    encoder: Wav2Vec2, parts: dict[str, Any]
+) -> tuple[GumbelQuantiser, torch.nn.Linear, torch.nn.Linear] | None:
+    """What wav2vec 2.0 trained beside this encoder, where it is among the parts."""
+    quantiser, predictor, target = (parts.get(name) for name in ("quantiser", "predictor", "target"))
+    if encoder.architecture != "wav2vec2" or not isinstance(quantiser, GumbelQuantiser):
+        return None
+    if not isinstance(predictor, torch.nn.Linear) or not isinstance(target, torch.nn.Linear):
+        return None
+    return quantiser, predictor, target
 
 
 def text(encoder: TextTransformer, head: LanguageHead | None = None) -> tuple[Any, str]:

@@ -14,10 +14,12 @@ from ..nets.blank import blank
 from ..nets.borrowed import Borrowed, quiet
 from ..nets.borrowed_text import BorrowedText
 from ..nets.heads import LanguageHead
+from ..nets.pretrained_speech import processor as feature_extractor
 from ..nets.resnet import ResNet
 from ..nets.text import TextTransformer
 from ..nets.text_decoder import TextDecoder
 from ..nets.vit import ViT
+from ..nets.wav2vec2 import Wav2Vec2
 from . import architectures, seq2seq
 from .sample import channels_of, image_side, sample
 
@@ -26,10 +28,11 @@ Head = Literal["auto", "none", "causal"]
 
 
 def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None, head: Head = "auto") -> dict:
-    """Writes config.json, model.safetensors and the image processor or tokenizer; returns what was measured.
+    """Writes config.json, model.safetensors and the image processor, feature extractor or tokenizer; returns what was measured.
 
     ViT becomes ViTModel (IJepaModel without a class token), ResNet with the large stem ResNetModel, the text transformer GPT2Model
-    (causal) or XLMRobertaXLModel, with a text decoder among the parts BlenderbotForConditionalGeneration, a borrowed network what it was.
+    (causal) or XLMRobertaXLModel, with a text decoder among the parts BlenderbotForConditionalGeneration, a borrowed network what it was, and
+    wav2vec2 Wav2Vec2ForPreTraining (Wav2Vec2Model without its quantiser, or with head "none") or HubertModel.
     The result is {"architecture", "representation": how to get it from the model's output ("logits": it writes texts), "difference":
     largest absolute difference after AutoModel.from_pretrained(folder)}.
 
@@ -48,7 +51,8 @@ def to_transformers(kept: Kept | Encoder, folder: str | Path, *, modality=None, 
     encoder.eval()
     try:
         with quiet():
-            made, representation = _convert(encoder, top) if decoder is None else _writer(encoder, decoder)
+            parts = kept.parts if head != "none" else {}
+            made, representation = _convert(encoder, top, parts) if decoder is None else _writer(encoder, decoder)
             made.eval().save_pretrained(folder)
             _sides(encoder, folder, modality, sentinels=0 if decoder is None else decoder.outputs - decoder.vocabulary)
             measured: dict[str, Any] = {"architecture": type(made).__name__, "representation": representation}
@@ -91,7 +95,7 @@ def _looking_back(encoder: TextTransformer, head: LanguageHead) -> TextTransform
     return twin  # type: ignore[return-value]
 
 
-def _convert(encoder: Encoder, head: LanguageHead | None) -> tuple[Any, str]:
+def _convert(encoder: Encoder, head: LanguageHead | None, parts: dict[str, Any]) -> tuple[Any, str]:
     """(transformers model, name of the representation in `represent`)."""
     if isinstance(encoder, Borrowed):
         own = encoder.pooling == "auto" and encoder.outline.own
@@ -106,6 +110,8 @@ def _convert(encoder: Encoder, head: LanguageHead | None) -> tuple[Any, str]:
         return architectures.resnet(encoder)
     if isinstance(encoder, TextTransformer):
         return architectures.text(encoder, head)
+    if isinstance(encoder, Wav2Vec2):
+        return architectures.speech(encoder, parts)
     raise RequestError(
         f"transformers has no architecture for the encoder {encoder.kind!r}.", "Export it with --to onnx."
     )
@@ -130,7 +136,7 @@ def represent(output, representation: str, mask: Tensor | None = None) -> Tensor
     """(B, dim) from a model's output, as the exported folder's card says.
 
     "class": last_hidden_state[:, 0].  "pooler": pooler_output.  "mean after P": the mean of last_hidden_state from token P on (over the
-    positions of a map).  "mean over content", "mean over valid": over tokens where `mask` (B, L) holds.  "last": the last of these.
+    positions of a map).  "mean over content", "mean over valid", "mean over frames": over tokens where `mask` (B, L) holds.  "last": the last of these.
     """
     last = output.last_hidden_state
     if representation == "pooler":
@@ -140,7 +146,7 @@ def represent(output, representation: str, mask: Tensor | None = None) -> Tensor
     if representation == "last":
         assert mask is not None
         return last[torch.arange(len(last)), mask.long().cumsum(1).argmax(1)]
-    if representation in ("mean over content", "mean over valid"):
+    if representation in ("mean over content", "mean over valid", "mean over frames"):
         assert mask is not None
         weight = mask[..., None].to(last.dtype)
         return (last * weight).sum(1) / weight.sum(1).clamp_min(1)
@@ -165,6 +171,8 @@ def _verify(encoder: Encoder, folder: Path, representation: str, modality) -> fl
             else valid
         )
         got = represent(model(input_ids=ids, attention_mask=valid.long()), representation, content)
+    elif isinstance(encoder, Wav2Vec2):
+        got = _spoken(encoder, model, view, representation)
     else:
         got = represent(model(pixel_values=_normalised(encoder, view)), representation)
     difference = (got - wanted).abs().max().item()
@@ -174,6 +182,19 @@ def _verify(encoder: Encoder, folder: Path, representation: str, modality) -> fl
             "It is not to be used; another release of transformers may write it faithfully.",
         )
     return difference
+
+
+def _spoken(encoder: Wav2Vec2, model, view: View, representation: str) -> Tensor:
+    """What the model gives for clips one by one, as its feature extractor prepares them: padding would count in a group norm."""
+    from transformers import Wav2Vec2FeatureExtractor
+
+    prepare = Wav2Vec2FeatureExtractor(**feature_extractor(encoder))
+    rows = []
+    for wave, length in zip(view["wave"], view["length"].tolist(), strict=True):
+        values = prepare(wave[:length].numpy(), sampling_rate=encoder.rate, return_tensors="pt").input_values
+        output = model(input_values=values)
+        rows.append(represent(output, representation, torch.ones(output.last_hidden_state.shape[:2], dtype=torch.bool)))
+    return torch.cat(rows)
 
 
 @torch.no_grad()
@@ -206,6 +227,10 @@ def _sides(encoder: Encoder, folder: Path, modality, sentinels: int = 0) -> None
     if encoder.modality == "image":
         processor = image_processor(encoder, modality)
         (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", "utf-8")
+    elif isinstance(encoder, Wav2Vec2):
+        (folder / "preprocessor_config.json").write_text(
+            json.dumps(feature_extractor(encoder), indent=2) + "\n", "utf-8"
+        )
     elif modality is not None:
         (folder / "tokenizer.json").write_text(
             seq2seq.with_sentinels(modality.tokenizer, modality.vocabulary, sentinels), "utf-8"

@@ -106,3 +106,24 @@ def same_or_not(asked: Tensor, other: Tensor, bias: Tensor) -> tuple[Tensor, Ten
     yes, no = F.softplus(-scores[own]), F.softplus(scores).masked_fill(own, 0).sum(1) / (len(others) - 1)
     right = (scores[own] > 0).to(scores.dtype) + ((scores <= 0) & ~own).sum(1) / (len(others) - 1)
     return mean((yes + no) / 2), mean(right / 2)
+
+
+@full_precision
+def row_nce(
+    predicted: Tensor, wanted: Tensor, codes: Tensor, valid: Tensor, negatives: Tensor, *, temperature: float = 0.1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """InfoNCE of every place of a row against other places of the same row: nats, whether it was found, and how many others it was held against.
+
+    predicted, wanted (B, K, P); valid (B, K) bool: the places that are there; negatives (B, K, N) int64: which others each is held against.  Cosines /
+    temperature; an other whose `codes` (B, K) int64 are the place's own is the same thing and no negative.  Each result is (B, K), 0 where there is
+    nothing; a place with no other left loses nothing, which says nothing of it.  Gradients reach `wanted` too.  Baevski et al. 2020, equation 3.
+    Cost: B K (K P + N) multiply-adds; no vector is ever copied to stand beside each of its negatives.
+    """
+    scores = F.normalize(predicted, dim=-1) @ F.normalize(wanted, dim=-1).transpose(1, 2) / temperature
+    own = scores.diagonal(dim1=1, dim2=2)
+    same = codes.gather(1, negatives.flatten(1)).view_as(negatives) == codes[..., None]
+    others = scores.gather(2, negatives).masked_fill(same, -torch.inf)
+    nats = torch.cat([own[..., None], others], 2).logsumexp(2) - own
+    left = (~same).sum(2) * valid
+    found = (own > others.amax(2)) & (left > 0)
+    return torch.where(valid, nats, 0.0), found.to(nats.dtype), left.to(nats.dtype)

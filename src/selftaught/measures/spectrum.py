@@ -38,6 +38,21 @@ def effective_rank(features: Tensor, *, centred: bool = False, eps: float = 1e-7
 
 
 @torch.no_grad()
+def participation(features: Tensor, *, most: int = 1024) -> Tensor:
+    """How many directions the variance of features (N, D) spreads over: (sum of eigenvalues)^2 / sum of their squares, a scalar in [1, D].
+
+    Cheap enough for every step, and left on the device: of at most `most` rows, evenly spread, without a decomposition.  1 where all rows are equal.
+    """
+    x = features.detach()[:: max(1, len(features) // most)]
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    with torch.autocast(x.device.type, enabled=False):
+        off = x - x.mean(0, keepdim=True)
+        spread = off.T @ off if x.shape[1] < len(x) else off @ off.T
+        tiny = torch.finfo(x.dtype).tiny
+        return (spread.diagonal().sum().square() / spread.square().sum().clamp_min(tiny)).clamp_min(1)
+
+
+@torch.no_grad()
 def top_eigenvalue_share(features: Tensor) -> float:
     """The largest eigenvalue of the covariance as a share of their sum, in (0, 1]; 1.0 where all rows are equal."""
     x = features.detach().double()

@@ -29,6 +29,7 @@ OFFERED = {
     "words": "words that stand in an order",
     "drawn": "rows that can be drawn",
     "delete": "tokens that can be left out, the rest closing up",
+    "sound": "sounds, with their waves",
 }
 """What a modality may offer, in words."""
 ABLE = {
@@ -36,6 +37,7 @@ ABLE = {
     "mask": "takes a part of the tokens",
     "causal": "reads from left to right",
     "stages": "gives more than one stage",
+    "stem": "hears waves through a convolutional stem",
 }
 """What an encoder may be able to do, in words."""
 

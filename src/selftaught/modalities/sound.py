@@ -271,11 +271,12 @@ class Sound:
         return resample(x.transpose(1, 2), frames, RAW_BINS).flatten(1)
 
     def encoder(self, facts: Facts, needs: frozenset[str] | set[str], name: str | None = None, **options) -> Encoder:
-        """The encoder `name`, or the default: "sound-transformer" where a method needs tokens, else "sound-bank" on a processor, where few layers
+        """The encoder `name`, or the default: "wav2vec2" where a method needs its stem, "sound-transformer" where a method needs tokens, else "sound-bank" on a processor, where few layers
         learn most in few steps, and "sound-conv" elsewhere."""
         chosen: dict[str, Any] = {}
         plain = "sound-bank" if facts.device == "cpu" else "sound-conv"
         kind = "sound-transformer" if needs & {"tokens", "mask", "causal"} else plain
+        kind = "wav2vec2" if "stem" in needs else kind
         if name is not None:
             kind, chosen = nets.parse(name)
         own: dict[str, Any] = {}

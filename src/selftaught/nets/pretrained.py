@@ -12,12 +12,13 @@ from typing import Literal
 import torch
 
 from ..core import ModelError, RequestError
-from . import files, pretrained_text, store
+from . import files, pretrained_speech, pretrained_text, store
 from .architecture import Plan, plan, settings_of
 from .borrowed import Borrowed
 from .borrowed_text import BorrowedText
-from .scrub import TEXT_TYPES
+from .scrub import SOUND_TYPES, TEXT_TYPES
 from .tensors import TensorFile, check_room
+from .wav2vec2 import Wav2Vec2
 
 INDEX, PROCESSOR = "model.safetensors.index.json", "preprocessor_config.json"
 WANTED = (
@@ -37,7 +38,7 @@ SPARE = 1 << 27
 def from_transformers(
     source: str, *, download: bool = False, weights: bool = True, pooling: Literal["auto", "class", "mean", "content", "last"] = "auto",
     mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None,
-) -> Borrowed | BorrowedText:  # fmt: skip
+) -> Borrowed | BorrowedText | Wav2Vec2:  # fmt: skip
     """The encoder of a folder in transformers' format, or of a hub name, in eval mode.
 
     A hub name is looked up in the local cache; `download` allows the network (never under HF_HUB_OFFLINE).  `weights=False`
@@ -50,10 +51,16 @@ def from_transformers(
     config = files.read_json(folder, "config.json", root=root)
     if config.get("format") == store.FORMAT:
         raise ModelError(f"{source!r} was saved by selftaught.", f"Write --encoder {source} without 'transformers:'.")
-    if config.get("model_type") in TEXT_TYPES:
-        unfit = [name for name, value in (("mean", mean), ("std", std)) if value is not None]
-        if unfit:
-            raise RequestError(f"{source!r} is a model of texts; it has no {unfit[0]}.", "Leave it out.")
+    kind = {**dict.fromkeys(TEXT_TYPES, "texts"), **dict.fromkeys(SOUND_TYPES, "sounds")}.get(
+        str(config.get("model_type"))
+    )
+    unfit = [name for name, value in (("mean", mean), ("std", std)) if kind and value is not None]
+    unfit += ["pooling"] if kind == "sounds" and pooling not in ("auto", "mean") else []
+    if unfit:
+        raise RequestError(f"{source!r} is a model of {kind}; it has no {unfit[0]}.", "Leave it out.")
+    if kind == "sounds":
+        return pretrained_speech.load(folder, root, config, weights=weights, unsafe=unsafe)
+    if kind == "texts":
         return pretrained_text.load(folder, root, config, weights=weights, pooling=pooling, unsafe=unsafe)
     architecture = settings_of(config)
     options = {"architecture": architecture, "pooling": pooling, **_preprocessing(folder, root, plan(architecture))}

@@ -23,6 +23,9 @@ TEXT_TYPES = frozenset({
 })  # fmt: skip
 """Architectures whose AutoModel turns token ids alone into a sequence of one width."""
 
+SOUND_TYPES = frozenset({"hubert", "wav2vec2"})
+"""Architectures of waves, read into a network of our own."""
+
 CODE = frozenset({
     "auto_map", "auto_class", "trust_remote_code", "custom_pipelines", "custom_generate", "quantization_config",
     "quantization", "kernel_config", "use_kernels", "kernels", "adapter_config", "peft_config",
@@ -49,10 +52,10 @@ def scrub(config: dict) -> dict:
     does not know as a setting of that architecture.
     """
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or model_type not in MODEL_TYPES | TEXT_TYPES:
+    if not isinstance(model_type, str) or model_type not in MODEL_TYPES | TEXT_TYPES | SOUND_TYPES:
         raise ModelError(
             f"The model_type {str(model_type)[:60]!r} is not one that is borrowed here.",
-            f"Accepted: {', '.join(sorted(MODEL_TYPES | TEXT_TYPES))}.",
+            f"Accepted: {', '.join(sorted(MODEL_TYPES | TEXT_TYPES | SOUND_TYPES))}.",
         )
     _refuse_code(config, "config")
     from transformers import CONFIG_MAPPING

@@ -20,7 +20,7 @@ from .held_out import HeldOut
 from .job import Job, keep, make_encoder, make_recipe, precision, settle
 from .refresh import refresher, seconds_per_step
 
-ENCODER_NEEDS = frozenset({"tokens", "mask", "causal", "stages"})
+ENCODER_NEEDS = frozenset({"tokens", "mask", "causal", "stages", "stem"})
 
 
 def train_method(job: Job) -> dict[str, Any]:
@@ -123,8 +123,9 @@ def horizon(job: Job, method: Method, recipe: Recipe, specs, accelerator, began:
         seconds = step_seconds(
             method, recipe, specs, fetch, seed=job.settings.seed, autocast=autocast, limit=min(20.0, 0.05 * budget)
         )
-        seconds += seconds_per_step(job, method, recipe.batch, autocast)
-    left = max(0.0, budget - (time.perf_counter() - began))
+        each, once = seconds_per_step(job, method, recipe.batch, autocast)
+        seconds += each
+    left = max(0.0, budget - once - (time.perf_counter() - began))
     steps = dist.broadcast_object(Duration(left / 60, "minutes").steps(len(job.feed), recipe.batch, seconds))
     epochs = steps * recipe.batch / len(job.feed)
     job.listener.say(

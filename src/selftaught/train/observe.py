@@ -133,6 +133,52 @@ class FewCodes:
 
 
 @dataclass
+class OneCode:
+    """Rings when a contrast of quantised targets is won because they have all become one: a loss near 0 with a perplexity of one code a group.
+
+    Every negative is then the same thing as the truth and is left out of the comparison: the field's best known collapse looks like success (scalars contrastive,
+    code_perplexity, code_groups)."""
+
+    patience: int = 2
+    streak: int = 0
+    rung: bool = False
+
+    def __call__(self, moment: Moment) -> str | None:
+        loss, used, groups = (moment.scalars.get(k) for k in ("contrastive", "code_perplexity", "code_groups"))
+        if loss is None or used is None or groups is None or not moment.scalars.get("masked", 1.0):
+            return None
+        self.streak = self.streak + 1 if loss < 0.05 and used < 1.5 * groups else 0
+        if self.rung or self.streak < self.patience:
+            return None
+        self.rung = True
+        return (
+            f"the codebook has collapsed: the contrastive loss is {loss:.3f} with a perplexity of {used:.1f} over {groups:.0f} groups, one code each. That is collapse, not "
+            "success: every negative is the truth itself. A lower learning rate, a larger batch, or a model to continue cures it; what it learned is of no use."
+        )
+
+
+@dataclass
+class StemCollapse:
+    """Rings when a convolutional stem gives all frames nearly one direction behind a context that still looks alive, since positions differ
+    (scalars stem_rank and rank: directions in use)."""
+
+    patience: int = 5
+    streak: int = 0
+
+    def __call__(self, moment: Moment) -> str | None:
+        stem, rank = moment.scalars.get("stem_rank"), moment.scalars.get("rank")
+        if stem is None or rank is None or moment.progress < 0.02:
+            return None
+        self.streak = self.streak + 1 if stem < 1.1 and rank > 2 * stem else 0
+        if self.streak != self.patience:
+            return None
+        return (
+            f"the stem has collapsed: its frames use {stem:.2f} directions, those of the context {rank:.1f}. The loss need not show it: the context lives on positions "
+            "alone. A lower learning rate, or a smaller --stem-gradient, cures it."
+        )
+
+
+@dataclass
 class Starvation:
     """Rings when the loop waits for data for more than half of the time."""
 
@@ -170,4 +216,4 @@ class NoProgress:
 
 
 def alarms() -> list[Observer]:
-    return [Collapse(), FewCodes(), Starvation(), NoProgress()]
+    return [Collapse(), FewCodes(), OneCode(), StemCollapse(), Starvation(), NoProgress()]

@@ -26,10 +26,11 @@ def refresher(job: Job, method: Method, batch: int, horizon: int, autocast: Call
 
     A run that is resumed at such a step refreshes again, from the same weights: so resuming stays exact.
     """
-    periods = [duration.steps(len(job.data), batch) for duration in method.refresh_at]
+    shares = [share * max(1, horizon) for share in method.refresh_at if isinstance(share, float)]
+    periods = [float(d.steps(len(job.data), batch)) for d in method.refresh_at if not isinstance(d, float)]
 
     def refresh(step: int) -> None:
-        if not any(step % period == 0 for period in periods):
+        if not any(begins(step, period) for period in periods + shares):
             return
         method.eval()
         with torch.no_grad(), autocast():
@@ -39,10 +40,15 @@ def refresher(job: Job, method: Method, batch: int, horizon: int, autocast: Call
     return refresh
 
 
-def seconds_per_step(job: Job, method: Method, batch: int, autocast: Callable) -> float:
-    """What refreshing adds to a step, from the time of one batch's forward pass."""
+def begins(step: int, period: float) -> bool:
+    """Whether a period of so many steps, perhaps not whole ones, begins at this step."""
+    return step == 0 or int(step / period + 1e-9) != int((step - 1) / period + 1e-9)
+
+
+def seconds_per_step(job: Job, method: Method, batch: int, autocast: Callable) -> tuple[float, float]:
+    """What refreshing adds to a step, and to a whole run where it follows shares of it, from the time of one batch's forward pass."""
     if not method.refresh_at:
-        return 0.0
+        return 0.0, 0.0
     views = next(sweep(job, batch, 0, 0.0)).views
     method.eval()
     times = []
@@ -53,4 +59,5 @@ def seconds_per_step(job: Job, method: Method, batch: int, autocast: Callable) -
         times.append(time.perf_counter() - start)
     method.train()
     whole = min(times) * -(-len(job.data) // batch)
-    return sum(whole / duration.steps(len(job.data), batch) for duration in method.refresh_at)
+    each = sum(whole / d.steps(len(job.data), batch) for d in method.refresh_at if not isinstance(d, float))
+    return each, sum(whole / share for share in method.refresh_at if isinstance(share, float))

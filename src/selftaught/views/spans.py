@@ -64,3 +64,14 @@ def span_masks(
     hidden = first.new_zeros(len(first), count + 1).scatter_add(1, first, torch.ones_like(first)).cumsum(1)[:, :count]
     kept = ((hidden <= most[:, None]) & (number < wanted[:, None])).sum(1, keepdim=True)
     return first < kept
+
+
+def other_places(counts: Tensor, draw: Draw, number: int, width: int, *, purpose: str = "negatives") -> Tensor:
+    """(B, width, number) int64: for each of a row's `counts` (B,) places `number` others of the same row, uniformly, with repetition.
+
+    Place 0 where a row has less than two, and behind its last.  A row's choice depends on its count and its draw alone."""
+    spare = (counts - 1).clamp_min(0)[:, None, None]
+    chosen = (draw.uniform(purpose, width, number) * spare).long()
+    chosen = torch.minimum(chosen, (spare - 1).clamp_min(0))
+    chosen = chosen + (chosen >= torch.arange(width, device=counts.device)[:, None]).long()
+    return torch.minimum(chosen, spare)
