@@ -24,6 +24,7 @@ CELLS, RATE, ROWS, BATCH, STEPS, SKIP = ("natural", "equal"), 8000, 192, 16, 10,
 def utterances(cell: str) -> list[np.ndarray]:
     """Digits of one speaker, joined: (L,) int16."""
     import pyarrow.parquet as pq
+
     from selftaught.data.sounds import read_sound
 
     table = pq.read_table(shared("fsdd") / "train.parquet", columns=["audio", "speaker"]).to_pylist()

@@ -174,7 +174,7 @@ def test_clips_too_short_for_their_text_are_counted_and_upsampling_takes_them(wo
 
 def test_outputs_that_are_all_blank_are_called_that(work, monkeypatch):
     notes = Notes()
-    monkeypatch.setattr(clip_data, "PLATEAU_BIAS", 6.0)
+    monkeypatch.setattr(clip_data, "BLANK_BIAS", 6.0)
     found = finetune_clips(work / "run", work / "clips.parquet", task="transcribe", plan=SHORT, listener=notes)
     assert found.result["test"]["blank rate"] > 0.9
     assert "blank collapse" in found.result["collapse"]

@@ -30,8 +30,8 @@ from .dense import SPLIT
 from .fitting import Pool, pooled
 from .opening import open_encoders
 
-PLATEAU_BIAS = -2.0
-"""Where a new head's blank begins: below the other outputs, so that it is not all that is learned at first."""
+BLANK_BIAS = 2.0
+"""Where a new head's blank begins: above the other outputs, as most frames of speech are blank, so that training need not learn that first."""
 
 
 @dataclass
@@ -184,7 +184,7 @@ class Opener:
         """Settles the task by the training clips `train` (places), and says what it is."""
         answers = [found.answers[place] for place in train.tolist()]
         if self.spoken:
-            self.task = transcribe.fit(answers, blank_bias=PLATEAU_BIAS, column=found.column, **self.options)
+            self.task = transcribe.fit(answers, blank_bias=BLANK_BIAS, column=found.column, **self.options)
             shown = "".join(c for c in self.task.characters if c != " ")
             self.listener.say(
                 f"transcribe: {len(self.task.characters)} characters ({shown[:40]}{'...' if len(shown) > 40 else ''}, space), transcripts "

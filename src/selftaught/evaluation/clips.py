@@ -15,6 +15,7 @@ from ..core.errors import SelftaughtError
 from ..core.listener import Listener
 from ..nets import files
 from ..nets.listening import listening
+from ..nets.weighted import WeightedStages
 from ..train.clips import PLAN, ClipModel, predictions, tune
 from ..train.finetune import Plan
 from ..train.precision import device_of
@@ -111,7 +112,7 @@ def finetune_clips(
     }  # fmt: skip
     best = min if fitted.lower else max
     done.result["validation"] = {fitted.metric: best((h[fitted.metric] for h in history.validation), default=None)}
-    if hasattr(model.encoder, "shares"):
+    if isinstance(model.encoder, WeightedStages):
         done.result["stages"] = model.encoder.shares()
     if out is not None:
         done.result["model"] = str(out)

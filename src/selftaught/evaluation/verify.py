@@ -92,7 +92,8 @@ def draw_pairs(speakers: np.ndarray, *, seed: int, most: int = MOST) -> Pairs:
 
 def _shared(parts: list[np.ndarray], most: int, rng) -> list[np.ndarray]:
     """At most `most` rows of all parts together, as evenly over the parts as their sizes let."""
-    left, out = most, []
+    left = most
+    out: list[np.ndarray] = []
     for number in np.argsort([len(p) for p in parts], kind="stable").tolist():
         take = min(len(parts[number]), left // (len(parts) - len(out)))
         out.append(parts[number][np.sort(rng.permutation(len(parts[number]))[:take])])

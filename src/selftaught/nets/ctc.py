@@ -23,8 +23,8 @@ class CtcHead(nn.Module):
     """(B, T, width) tokens -> (B, T x upsample, outputs) logits; output 0 is the blank.
 
     `upsample`: frames that are made of each token, by a linear layer of its own each, where tokens are fewer than the labels need.
-    The blank begins at logit `blank_bias` above the others: a network that begins by making nearly every frame blank learns nothing else for a
-    long time (the all-blank plateau), since the other labels then get no gradient to speak of.
+    The blank begins `blank_bias` above the other logits: a network that has to learn first that most frames are blank stays longer on the plateau
+    on which all of them are.
     """
 
     def __init__(self, *, width: int, outputs: int, upsample: int = 1, dropout: float = 0.1, blank_bias: float = 0.0):
