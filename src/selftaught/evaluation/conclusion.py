@@ -57,14 +57,15 @@ class Conclusion:
 
     def opened(self) -> dict[str, dict[str, Callable[[], Fixed]]]:
         """{arm: {cell: what opens its encoder}}: the arms that came to the end, those that needed no training behind."""
-        contest, out = self.contest, {}
+        contest = self.contest
+        out: dict[str, dict[str, Callable[[], Any]]] = {}
         for arm in self.alive:
             cells = {contest.cell_of(arm, self.total, s): s for s in self.seeds}
             good = {cell: s for cell, s in cells.items() if "mean" in contest.ledger.cells[cell]}
             out[arm.name] = {cell: partial(contest.encoder, arm, self.total, s) for cell, s in good.items()}
         for one in self.standing:
             out[one.name] = {c: partial(_same, e) for c, e in zip(one.cells(self.seeds), one.encoders, strict=False)}
-        return out  # type: ignore[return-value]
+        return out
 
     def _joined(self, several: dict[str, Callable[[], Fixed]]) -> Probed:
         """The test scores of cells, measured once and kept in the ledger's folder; seeds side by side."""

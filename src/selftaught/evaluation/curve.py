@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .statistics import LEVEL, Scores, by_group, generator
+from .statistics import LEVEL, Groups, Scores, by_group, generator
 
 REPEATS = 2_000
 
@@ -40,7 +40,7 @@ def labels_saved(
     *,
     control: str,
     budget: int,
-    groups: np.ndarray | None = None,
+    groups: Groups = None,
     seed: int = 0,
 ) -> Saved:
     """The budget at which the control's `curve` reaches the score of `pretrained` at `budget`.

@@ -31,10 +31,10 @@ def told(conclusion: Conclusion, factors: dict[str, Problem]) -> list[dict[str, 
                 for column, one in measured.items():
                     contest.ledger.keep(f"{cell} keeps {column}", one)
                 held = {**measured}
-            for column, one in held.items():
-                if one is None:
+            for column, kept in held.items():
+                if kept is None:
                     continue
-                one = Probed(dict(one.scores))
+                one = Probed(dict(kept.scores))
                 if column in found:
                     found[column].join(one)
                 else:

@@ -279,7 +279,7 @@ def shared_groups(data, test, group: str | None) -> str:
         return ""
     guess = guess_group(data.source)
     column = group if group is not None else guess[0] if guess else None
-    if column not in data.columns or column not in test.columns:
+    if column is None or column not in data.columns or column not in test.columns:
         return ""
     known = set(splits.group_names(data, column).tolist()) - {None}
     asked = splits.group_names(test, column).tolist()

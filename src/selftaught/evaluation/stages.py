@@ -15,7 +15,7 @@ from ..core import Encoder
 from .embed import Layer, embed, embed_layers
 from .probe import Features, Probed, probe
 from .protocol import Budget
-from .statistics import interval
+from .statistics import Groups, interval
 
 PEAK_BEFORE_THE_END = ("predictive", "generative")
 """Families of methods whose runs are read at every stage where nothing else is asked for."""
@@ -72,7 +72,7 @@ def probe_stages(work, encoder: Encoder) -> dict[Layer, Probed]:
     return found
 
 
-def told(arms: dict[str, Stages], at: Budget, groups: np.ndarray | None, metric: str, seed: int) -> dict[str, Any]:
+def told(arms: dict[str, Stages], at: Budget, groups: Groups, metric: str, seed: int) -> dict[str, Any]:
     """What `--json` holds under "stages": every stage with its validation and test score, and by how much the chosen one leads."""
     rows = [
         {

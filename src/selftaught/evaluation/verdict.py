@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .protocol import Budget
-from .statistics import Interval, Scores, interval
+from .statistics import Groups, Interval, Scores, interval
 
 HELPED, HURT, OPEN = "helped", "hurt", "cannot tell"
 CONTROLS = ("untrained", "raw")
@@ -34,7 +32,7 @@ def choose_control(validation: dict[str, float]) -> str:
 
 
 def judge(
-    pretrained: Scores, control: Scores, *, name: str, budget: Budget, metric: str, groups: np.ndarray | None = None,
+    pretrained: Scores, control: Scores, *, name: str, budget: Budget, metric: str, groups: Groups = None,
     numbers: bool = False, seen: int = 0, seed: int = 0, read: tuple[str, str] = ("", ""),
 ) -> Verdict:  # fmt: skip
     """Helped where the 95 % interval of the paired difference lies above zero, hurt where below, else cannot tell.

@@ -21,7 +21,6 @@ OFFERED = {
     "colour": "colours apart from lightness",
     "pixels": "pixels that can be painted",
     "values": "numbers that a token can be predicted as",
-    "sound": "log-mel energies of sounds",
     "target": "something that a token can be predicted as",
     "vocabulary": "tokens of a vocabulary",
     "pairs": "two examples that can be joined in one and told apart",

@@ -177,7 +177,7 @@ class Stem(nn.Module):
         count = true[:, None, None].to(rows.dtype)
         off = rows - (rows * keep).sum(1, keepdim=True) / count
         deviation = ((off * keep).square().sum(1, keepdim=True) / count + EPS).sqrt()
-        return layout.pack(off / deviation * norm.weight + norm.bias)
+        return layout.pack(off / deviation * norm.weight + norm.bias)  # type: ignore[operator]
 
     def plain(self, wave: Tensor) -> Tensor:
         """(B, T, channels) of clips of one length, by torch's own convolutions: for graphs that are traced."""

@@ -137,6 +137,7 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
 def _apart(whole, settings: Settings, listener: Listener):
     """(rows to learn from, rows that are never seen, how data.json tells which); None and None where all are learned from."""
     column, names = settings.left_out()
+    said: dict[str, Any]
     if names:
         kept, held = splits.leave_out(whole, column, names)
         what, said = f"left out ({column} {', '.join(names)})", {"group": column, "left_out": list(names)}
