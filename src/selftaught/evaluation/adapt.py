@@ -81,9 +81,7 @@ def finetune(
     _check(mode, task)
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
-    data, test = (
-        open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
-    )
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))  # fmt: skip
     held = held_out(run, data, listener) if test is None else None
     problem = prepare(
         data, labels=labels, test=test, group=group, task=task, seed=seed, held=held, balance=balance,

@@ -70,18 +70,12 @@ def evaluate(
     _check_options(controls, draws, seeds)
     layer = _layer(run, layer)
     encoders, modality = open_encoders(run)
-    data, test = (
-        open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test)
-    )
+    data, test = (open_dataset(d, modality, listener, column=column, max_bad=max_bad, names=names) for d in (data, test))  # fmt: skip
     if split != "holdout":
         group = _left_out(split, group, data, test, robustness, pretraining)
         options = Options(labels, task, layer, budgets, draws, seeds, seed, controls, dict(shelf or {}), batch, str(device_of(device)), listener)  # fmt: skip
         return leave_one_out(run, data, group, options)
-    problem = prepare(
-        data, labels=labels, test=test, group=group, task=task, seed=seed,
-        duplicates=leakage.clusters(data, near=test is None),
-        held=held_out(run, data, listener) if test is None else None,
-    )  # fmt: skip
+    problem = _problem(run, data, listener, labels=labels, test=test, group=group, task=task, seed=seed)
     spoiled = spoil(problem.test, seed) if robustness else {}
     curve_budgets = budgets_of(problem, budgets)
     at = verdict_budget(problem, curve_budgets, budgets)
@@ -89,14 +83,18 @@ def evaluate(
         listener.say(note)
     work = Work(problem, few_label_draws(problem, curve_budgets, draws, seed), at, seed, batch, str(device_of(device)), listener)  # fmt: skip
     begun = started(run, listener)
-    arms = probe_arms(
-        work, encoders, layer, seeds, controls, shelf or {}, first_seed(run), starts=begun.encoders, shifted=spoiled
-    )
+    arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run), starts=begun.encoders, shifted=spoiled)  # fmt: skip
     before = open_dataset(pretraining, modality, listener, max_bad=1.0)
     leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
     found = result(work, arms, leaks, begun, spoiled)
     found["verdict"]["sentence"] += shared_groups(data, test, group)
     return found
+
+
+def _problem(run, data, listener: Listener, *, test, **asked) -> Problem:
+    """The task with its split: tested are the rows of `test`, those that pretraining left out, or a fifth."""
+    held = held_out(run, data, listener) if test is None else None
+    return prepare(data, test=test, duplicates=leakage.clusters(data, near=test is None), held=held, **asked)
 
 
 def _check_options(controls: Sequence[str], draws: int, seeds: int) -> None:
