@@ -105,7 +105,7 @@ def test_the_stem_and_its_gradients_are_torchs_own_convolutions(norm):
     view = clips(1700, 1000, 900)
     wave, length = encoder._waves(view)
     wave = wave.double()
-    frames, layout = stem(wave, length)
+    frames, _ = stem(wave, length)
     draw = torch.randn(frames.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ours = torch.autograd.grad((frames * draw).sum(), list(stem.parameters()))
     plain = torch.cat([stem.plain(wave[i : i + 1, :n])[0] for i, n in enumerate(length.tolist())])

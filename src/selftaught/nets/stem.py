@@ -177,7 +177,7 @@ class Stem(nn.Module):
         count = true[:, None, None].to(rows.dtype)
         off = rows - (rows * keep).sum(1, keepdim=True) / count
         deviation = ((off * keep).square().sum(1, keepdim=True) / count + EPS).sqrt()
-        return layout.pack(off / deviation * norm.weight + norm.bias)
+        return layout.pack(off / deviation * norm.weight + norm.bias)  # type: ignore[operator]
 
     def plain(self, wave: Tensor) -> Tensor:
         """(B, T, channels) of clips of one length, by torch's own convolutions: for graphs that are traced."""
@@ -188,6 +188,7 @@ class Stem(nn.Module):
                 x = self.norm[number](x)
             elif number == 0:
                 off = x - x.mean(1, keepdim=True)
-                x = off / (off.square().mean(1, keepdim=True) + EPS).sqrt() * self.norm[0].weight + self.norm[0].bias
+                first = self.norm[0]
+                x = off / (off.square().mean(1, keepdim=True) + EPS).sqrt() * first.weight + first.bias  # type: ignore[operator]
             x = F.gelu(x).transpose(1, 2)
         return x.transpose(1, 2)
