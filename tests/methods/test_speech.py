@@ -81,13 +81,16 @@ def test_the_objective_is_transformers_on_the_same_masks_and_negatives():
         soft = theirs.train()(**given)  # the probabilities that diversity counts
         found, frames = method(batch), encoder.stem(batch.views[0])[0]
     count = hidden.sum()
-    assert found["contrastive"].item() == pytest.approx((sure.contrastive_loss / count).item(), abs=1e-9)
-    assert found["code_perplexity"].item() == pytest.approx(soft.codevector_perplexity.item(), abs=1e-9)
+    assert found["contrastive"].item() == pytest.approx(
+        (sure.contrastive_loss / count).item(), abs=1e-6
+    )  # theirs is in single precision
+    assert found["code_perplexity"].item() == pytest.approx(soft.codevector_perplexity.item(), abs=1e-5)
     wanted = sure.contrastive_loss / count + 0.3 * soft.diversity_loss / count + 2 * frames.square().mean()
-    assert found["loss"].item() == pytest.approx(wanted.item(), abs=1e-9)
+    assert found["loss"].item() == pytest.approx(wanted.item(), abs=1e-5)
     assert found["masked"].item() == pytest.approx((count / encoder.frames(length).sum()).item())
 
 
+@torch.no_grad()
 def test_the_objective_is_a_loop_with_noise():
     method = made(Wav2Vec2(negatives=5, codes=4, code_width=6)).train()
     batch = batch_of(clips(3000, 1280, 300, 2500))  # 160 ms and one frame are among them
@@ -247,6 +250,7 @@ def sweep(view: View, progress: float) -> list[Batch]:
     return [replace(whole, views=[whole.views[0].take(rows)], index=rows) for rows in torch.arange(len(view)).split(2)]
 
 
+@torch.no_grad()
 def test_hubert_is_cross_entropy_with_the_nearest_cluster_of_hidden_frames():
     method = made(HuBERT(clusters=5, unmasked=0.5, temperature=0.2)).train()
     view = clips(3000, 1280, 2200, 4000)

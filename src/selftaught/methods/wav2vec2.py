@@ -79,7 +79,7 @@ class Wav2Vec2(Method):
 
     def setup(self, encoder: Encoder, facts: Facts) -> Self:
         self.encoder, stem = encoder, encoder.channels[-1]  # type: ignore[index]
-        self.quantiser = GumbelQuantiser(stem, self.groups, self.codes, self.code_width)  # type: ignore[arg-type]
+        self.quantiser = GumbelQuantiser(int(stem), self.groups, self.codes, self.code_width)
         self.predictor, self.target = Linear(encoder.dim, self.code_width), Linear(self.code_width, self.code_width)
         self.went_on = take_head(encoder, self.quantiser, self.predictor, self.target)  # type: ignore[arg-type]
         self.typical = typical_frames(encoder, facts.modality)  # type: ignore[arg-type]

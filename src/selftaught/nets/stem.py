@@ -188,6 +188,7 @@ class Stem(nn.Module):
                 x = self.norm[number](x)
             elif number == 0:
                 off = x - x.mean(1, keepdim=True)
-                x = off / (off.square().mean(1, keepdim=True) + EPS).sqrt() * self.norm[0].weight + self.norm[0].bias
+                first = self.norm[0]
+                x = off / (off.square().mean(1, keepdim=True) + EPS).sqrt() * first.weight + first.bias  # type: ignore[operator]
             x = F.gelu(x).transpose(1, 2)
         return x.transpose(1, 2)
