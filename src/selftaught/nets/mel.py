@@ -39,14 +39,18 @@ def filterbank(bands: int, rate: int, size: int, low: float, high: float) -> Ten
     return weights
 
 
-def blocks_of(filters: Tensor, count: int = 4) -> list[tuple[int, int, int, int]]:
+def blocks_of(
+    bands: int, rate: int, size: int, low: float, high: float, count: int = 4
+) -> list[tuple[int, int, int, int]]:
     """(first bin, last bin, first band, last band) of `count` groups of bands: beyond its bins a filter is 0, which need not be multiplied."""
-    edges = torch.linspace(0, filters.shape[1], min(count, filters.shape[1]) + 1).round().long().tolist()
-    out = []
-    for low, high in itertools.pairwise(edges):
-        bins = filters[:, low:high].any(1).nonzero().flatten().tolist() or [0]
-        out.append((bins[0], bins[-1] + 1, low, high))
-    return out
+    first, last = (1127.0 * math.log1p(f / 700.0) for f in (low, high))
+    edge = lambda n: 700.0 * math.expm1((first + (last - first) * n / (bands + 1)) / 1127.0) * size / rate  # noqa: E731  # in bins
+    groups = [round(n * bands / min(count, bands)) for n in range(min(count, bands) + 1)]
+    most = size // 2 + 1
+    return [
+        (min(most - 1, math.floor(edge(a))), min(most, math.ceil(edge(b + 1)) + 1), a, b)
+        for a, b in itertools.pairwise(groups)
+    ]
 
 
 class LogMel(nn.Module):
@@ -82,10 +86,8 @@ class LogMel(nn.Module):
             raise ValueError(f"{bands} bands from {low} to {high} Hz do not fit a rate of {rate} Hz")
         taper = F.pad(torch.hann_window(self.window, periodic=False), (0, self.size - self.window))
         self.register_buffer("taper", taper, persistent=False)
-        with torch.device("cpu"):  # where a plan of a network is drawn up, the default device holds no numbers
-            filters = filterbank(bands, rate, self.size, low, high)
-            self.blocks = blocks_of(filters)
-        self.register_buffer("filters", filters.float(), persistent=False)
+        self.blocks = blocks_of(bands, rate, self.size, low, high)
+        self.register_buffer("filters", filterbank(bands, rate, self.size, low, high).float(), persistent=False)
 
     @property
     def floor_log(self) -> float:
