@@ -210,6 +210,22 @@ def test_a_flac_of_unknown_length_is_read_to_its_end():
     assert facts(data).frames <= 4800, "no length is made up"
 
 
+def test_forty_channels_through_pyav_end_neither_in_a_crash_nor_in_noise():
+    av = pytest.importorskip("av")
+    held = io.BytesIO()
+    waves = np.repeat(spoken(0.2)[:, None], 40, 1)
+    with av.open(held, "w", format="mov") as file:
+        stream = file.add_stream("pcm_s16le", rate=RATE)
+        stream.layout = "40 channels"
+        frame = av.AudioFrame(format="s16", layout="40 channels", samples=len(waves))
+        frame.planes[0].update((waves * 32767).astype("<i2").tobytes().ljust(frame.planes[0].buffer_size, b"\0"))
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            file.mux(packet)
+    assert facts(held.getvalue()).channels == 40
+    assert loss(read_sound(held.getvalue(), RATE), spoken(0.2)) < -60
+
+
 def test_a_playlist_called_wav_opens_no_other_file(tmp_path):
     pytest.importorskip("av")
     secret = tmp_path / "secret.wav"

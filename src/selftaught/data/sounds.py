@@ -37,8 +37,8 @@ SOUND_SUFFIXES = frozenset(
     [".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".m4a", ".aac", ".webm", ".mka"]
 )  # fmt: skip
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_CONTAINERS = "mov,matroska,webm,aac,flac,ogg,mp3,asf,caf,wav,amr"
-"""What FFmpeg may take a file for: never a playlist or a script, which names other files and addresses."""
+_CONTAINERS = "mov,matroska,webm,aac,flac"
+"""What FFmpeg may take a file for: what libsndfile does not read, and never a playlist or a script, which names other files and addresses."""
 _SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _STREAMED = 0x7F000000
 """Bytes from which on a WAV header only says that its writer did not know."""
@@ -182,7 +182,7 @@ class _Libsndfile:
         if start and self._file.seek(start) != start:
             raise Bad(f"truncated: sample {start} cannot be reached")
         while count > 0:
-            block = self._file.read(min(BLOCK, count), dtype=kind, always_2d=True)
+            block = self._file.read(min(max(1, BLOCK // self.channels), count), dtype=kind, always_2d=True)
             if not len(block):
                 return
             yield block
@@ -202,10 +202,11 @@ class _Av:
         self.promised = self.frames - 8192  # codecs add up to some thousand samples at either end, and say so or not
 
     def blocks(self, start: int, count: int, kind: str) -> Iterator[np.ndarray]:
-        resampler = library("av").AudioResampler(format="fltp", layout=None, rate=self.samplerate)
+        # Interleaved: of planes PyAV keeps fewer than a hostile header's channels, and reads past them.
+        resampler = library("av").AudioResampler(format="flt", layout=None, rate=self.samplerate)
         for frame in self._container.decode(audio=0):
             for piece in resampler.resample(frame):
-                block = piece.to_ndarray().T.astype(np.float32)
+                block = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
                 skipped = min(start, len(block))
                 start, block = start - skipped, block[skipped : skipped + count]
                 count -= len(block)
@@ -279,7 +280,10 @@ def _by_av(held: Recording, why: str) -> Iterator[_Av]:
             with av.open(source, mode="r", metadata_errors="ignore", container_options=only) as container:
                 if not container.streams.audio:
                     raise Bad("no sound in it")
-                _check_rate(container.streams.audio[0].codec_context.sample_rate)
+                codec = container.streams.audio[0].codec_context
+                if codec is None:
+                    raise Bad(f"not a sound that can be read: {why}")
+                _check_rate(codec.sample_rate)
                 yield _Av(container)
         except (av.FFmpegError, ValueError, EOFError, IndexError):
             raise Bad(f"not a sound that can be read: {why}") from None

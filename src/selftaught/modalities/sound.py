@@ -140,11 +140,12 @@ class Sound:
         context = size / 1000 if size else min(LONGEST, float(np.quantile(seconds, 0.99)))
         bands = 64 if kept > 8000 else 48
         draft = cls(kept, max(1, round(context * kept)), max(1, round(float(np.median(seconds)) * kept)), bands)
-        mean, std = draft._moments(payloads[:: max(1, len(payloads) // MEASURED)])
+        step = max(1, len(payloads) // MEASURED)
+        mean, std = draft._moments([p for first in range(step) for p in payloads[first::step]])
         return cls(draft.rate, draft.context, draft.typical, bands, mean=mean, std=std)
 
     def _moments(self, payloads: list) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation of each band over the true frames of a sample."""
+        """Mean and deviation of each band over the true frames of the first MEASURED that can be read: nights are silent for hours."""
         held = []
         for payload in payloads:
             try:
@@ -152,6 +153,8 @@ class Sound:
             except Bad:
                 continue
             held.append(self.front(wave, torch.tensor([wave.shape[1]]))[0][0].double())
+            if len(held) == MEASURED:
+                break
         if not held:
             raise DataError("None of the first sounds can be read.", "Check the files, or name another --column.")
         every = torch.cat(held)
