@@ -52,6 +52,7 @@ def test_every_modality_holds_to_the_contract(name):
         "pairs",
         "vocabulary",
         "words",
+        "sound",
     }
     for method in [
         "sniff",
