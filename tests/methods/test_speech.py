@@ -169,7 +169,7 @@ def test_identical_codes_are_no_negatives_and_that_collapse_is_named():
 
 def rung(alarm, outputs: dict, times: int) -> list[int]:
     """The steps at which the alarm rings."""
-    scalars = {k: float(v) for k, v in outputs.items() if v.ndim == 0}
+    scalars = {k: float(v.detach()) for k, v in outputs.items() if v.ndim == 0}
     moment = lambda step: observe.Moment(step, 100, scalars["loss"], scalars, None, 0, 0, 0, 0)  # noqa: E731
     return [step for step in range(times) if alarm(moment(step))]
 
