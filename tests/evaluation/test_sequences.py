@@ -233,7 +233,10 @@ def test_the_command_line(work, capsys, tmp_path):
         assert main([*words, *more, "--out", str(tmp_path / "n"), "--json", "-q"]) == 2
         assert said in json.loads(capsys.readouterr().out)["error"]["message"], more
     assert main(["finetune", str(work / "both"), spec, "--task", "classify", "--beams", "3", "--json", "-q"]) == 2
-    assert "--beams is for --task summarise or translate" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert (
+        "--beams is for --task summarise or transcribe or translate"
+        in json.loads(capsys.readouterr().out)["error"]["message"]
+    )
 
 
 def test_runs_that_cannot_write_are_refused(work, tmp_path):

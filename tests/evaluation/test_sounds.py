@@ -72,7 +72,7 @@ def test_the_raw_control_is_log_mel_in_eight_stretches(data):
 
 
 def test_evaluate_sets_sounds_beside_their_controls(data):
-    encoder = data.modality.encoder(_facts(data), frozenset(), stem=8, widths=(8, 8), blocks=(1, 1), strides=(2, 2))
+    encoder = data.modality.encoder(_facts(data), frozenset(), widths=(8, 8), kernels=(5, 3))
     found = evaluate(encoder, data, budgets=[4], draws=2, seeds=2, controls=("untrained", "log-mel", "random-filters"))  # fmt: skip
     names = {r["features"]: r["seeds"] for r in found["rows"] if (r["probe"], r["labels_per_class"]) == ("linear", "all")}  # fmt: skip
     assert names["log-mel"] == 1
@@ -85,7 +85,7 @@ def test_compare_sets_them_beside_methods_and_says_what_each_keeps(tmp_path):
     clips, factors = Sound.toy(104, 1)
     table = {"audio": clips, "label": [f"word{w % 3}" for w in factors["word"]], "noise": [f"noise{n}" for n in factors["noise"]], "speaker": [f"s{n % 8}" for n in range(104)]}  # fmt: skip
     data = modalities.open_data(table, modality="sound", column="audio")
-    small = {"stem": 8, "widths": [8, 8], "blocks": [1, 1], "strides": [2, 2]}
+    small = {"widths": [8, 8], "kernels": [5, 3]}
     asked = {"labels": "label", "methods": ["simclr"], "steps": 1, "draws": 2, "out": tmp_path / "c", "choose_with": 40, "encoder_options": small}  # fmt: skip
     found = compare(data, **asked)
     assert {"raw", "log-mel", "random-filters", "untrained"} <= {r["features"] for r in found["rows"]}

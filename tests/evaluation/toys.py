@@ -68,7 +68,7 @@ class Rows:
         classes = self.classes or (tuple(map(str, range(int(self.y.max()) + 1))) if self.y.dtype.kind == "i" else None)
         return Labels(self.y, classes, column or "label")
 
-    def groups(self, column=None):
+    def groups(self, column=None, *, but=None):
         return self.group
 
     def values(self, column):

@@ -94,7 +94,7 @@ def test_sounds_are_drawn_as_spectrograms(tmp_path):
     done = train.pretrain(data, method="mae", steps=2, out=tmp_path / "mae", **options)
     assert {s["name"] for s in listed(done.run)["sheets"]} == {"reconstruction"}
     assert (done.run.folder / "views.png").stat().st_size > 1000
-    small = {"encoder_options": {"stem": 8, "widths": [8], "blocks": [1], "strides": [2]}, "recipe": {"batch": 8}}
+    small = {"encoder_options": {"widths": [8], "kernels": [5], "strides": [1]}, "recipe": {"batch": 8}}
     done = train.pretrain(data, method="simclr", steps=2, out=tmp_path / "simclr", **small)
     (filters,) = {s["caption"] for s in listed(done.run)["sheets"]}
     assert "bands (high pitch at the top) by frames" in filters

@@ -29,8 +29,8 @@ class Arguments(Common):
     """The column of what must stay together (patient, session, document)."""
     names: str | None = None
     """Columns from the names of files: "{label}_{speaker}_{take}", with slashes for folders, {} for what is not kept."""
-    split: str = "holdout"
-    """holdout; or leave-one-out: each group (speaker, patient, site) is tested by read-outs that were fitted on the others."""
+    split: str | None = None
+    """holdout (default); or leave-one-out: each group (speaker, patient, site) is tested by read-outs that were fitted on the others."""
     task: str | None = None
     """classify, multilabel or regress, where the guess is wrong; similarity: numbers for pairs of texts; language-model: bits per byte of a language
     model's run, no labels; verify: whether two clips are of one speaker (--group names the column of speakers)."""
@@ -63,7 +63,7 @@ class Arguments(Common):
 
 
 ROWS_ONLY = ("layer", "group", "split", "budgets", "controls", "robustness", "pretraining", "column", "names")
-NOT_SPEAKERS = ("layer", "budgets", "controls", "robustness", "pretraining", "columns")
+NOT_SPEAKERS = ("layer", "split", "names", "budgets", "controls", "robustness", "pretraining", "columns")
 
 
 def run(argv: list[str]) -> None:
@@ -95,7 +95,7 @@ def run(argv: list[str]) -> None:
     try:
         result = evaluate(
             runs if len(runs) > 1 else runs[0], arguments.data, labels=arguments.labels, test=arguments.test, layer=layer,
-            draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, split=arguments.split, task=arguments.task,
+            draws=arguments.draws, seeds=arguments.seeds, seed=arguments.seed, group=arguments.group, split=arguments.split or "holdout", task=arguments.task,
             shelf={name: shelf_encoder(name) for name in arguments.shelf}, pretraining=arguments.pretraining,
             robustness=arguments.robustness,
             column=arguments.column, max_bad=arguments.max_bad, names=arguments.names, device=arguments.device, listener=ears, **options,

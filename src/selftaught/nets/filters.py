@@ -1,4 +1,4 @@
-"""What the first layer of an image encoder looks for, as little pictures."""
+"""What the first layer of an encoder of images or sounds looks for, as little pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core import Encoder
 from .patch_code import PatchCode, Scale
+from .sound_bank import SoundBank
 
 SHOWN = 96
 """Filters that are shown, evenly spread over all there are."""
@@ -24,6 +25,8 @@ def first_filters(encoder: Encoder) -> list[Tensor]:
     """
     if isinstance(encoder, PatchCode):
         return [_seen(atoms(scale)) for scale in encoder.scales]  # type: ignore[arg-type]
+    if isinstance(encoder, SoundBank):  # (n, 1, frames, bands), as a convolution over time and pitch has it
+        return [_seen(encoder.convs[0].weight.detach().float().transpose(1, 2)[:, None])]  # type: ignore[union-attr, operator]
     layers = (m for m in encoder.modules() if isinstance(m, nn.Conv2d))
     first: Any = next(layers, None)
     return [] if first is None or max(first.kernel_size) < 2 else [_seen(first.weight.detach().float())]
