@@ -1,9 +1,11 @@
 """What every benchmark shares: where results lie, what machine and commit they come from, and how they are kept as they come."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +40,9 @@ def peak_mb() -> float:
 
 
 class Results:
-    """A JSON file of cells, written after each, so that a benchmark that is cut off goes on where it stood."""
+    """A JSON file of cells, written after each, so that a benchmark that is cut off goes on where it stood.
+
+    Several processes may write to one file: what the others have put there since is kept."""
 
     def __init__(self, name: str, **about):
         self.path = RESULTS / f"{name}.json"
@@ -55,6 +59,10 @@ class Results:
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_suffix(".tmp")
-        beside.write_text(json.dumps({"about": self.about, "cells": self.cells}, indent=1) + "\n")
-        os.replace(beside, self.path)
+        with open(Path(tempfile.gettempdir()) / f"selftaught-{self.path.stem}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            old = json.loads(self.path.read_text()).get("cells", {}) if self.path.exists() else {}
+            self.cells = {**old, **self.cells}
+            beside = self.path.with_suffix(".tmp")
+            beside.write_text(json.dumps({"about": self.about, "cells": self.cells}, indent=1) + "\n")
+            os.replace(beside, self.path)

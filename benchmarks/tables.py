@@ -10,7 +10,10 @@ import sys
 
 import heard
 import measured
+import texts
 from record import RESULTS, ROOT
+
+TEXTS = ("word_vectors", "language_speed", "gpt_imdb", "text_tasks", "translation", "sentences")
 
 
 def pages() -> dict[str, str]:
@@ -58,11 +61,10 @@ def table() -> str:
         ("cats_dogs", _cats_dogs),
         ("dense", _dense),
         ("methods", _methods),
-        ("word_vectors", _word_vectors),
-        ("language_speed", _language_speed),
-        ("spoken_digits", _heard(heard.digits)),
-        ("spoken_words", _heard(heard.advised("words of espeak-ng, every method"))),
-        ("instruments", _heard(heard.advised("ten instruments, 200 clips, every method"))),
+        *((name, _placed(getattr(texts, name))) for name in TEXTS),
+        ("spoken_digits", _placed(heard.digits)),
+        ("spoken_words", _placed(heard.advised("words of espeak-ng, every method"))),
+        ("instruments", _placed(heard.advised("ten instruments, 200 clips, every method"))),
     ):
         if name in found:
             lines += [f"| {what} | {figure} | {where} |" for what, figure, where in rows(found[name])]
@@ -77,8 +79,8 @@ def _where(cell: dict) -> str:
     return f"{chip['name']}, {cell['machine']['cores']} cores, {units}; {cell['commit']}"
 
 
-def _heard(rows):
-    """Rows of sound: the cell's place is where it was measured."""
+def _placed(rows):
+    """Rows that name the cell they were measured in."""
     return lambda found: ((what, text, _where(cell)) for what, text, cell in rows(found))
 
 
@@ -140,18 +142,6 @@ def _throughput(found: dict):
     for net, cell in found["cells"].items():
         ratios = ", ".join(f"{k} {v:.2f}" for k, v in cell["ratios"].items())
         yield f"SimCLR training speed, {net}", f"{cell['median']['ours']:.0f} images/s; {ratios}", _where(cell)
-
-
-def _language_speed(found: dict):
-    for name, cell in found["cells"].items():
-        if name == "accumulation":
-            ours, theirs = (cell["difference"][k] for k in ("ours", "trainer"))
-            text = f"ours {ours:.0e} of the gradient, transformers' Trainer {theirs:.1f} of it"
-            yield "gradient of 4 micro-batches against that of 1, masked words", text, _where(cell)
-        else:
-            rates = ", ".join(f"{k} {v:,.0f}" for k, v in cell["median"].items())
-            text = f"{cell['ratio']:.2f} x transformers' Trainer (tokens/s: {rates}; {len(cell['tokens_per_second']['ours'])} repeats)"
-            yield f"language-model training, {name}, {cell['depth']} x {cell['width']}", text, _where(cell)
 
 
 def _kill(found: dict):
@@ -246,12 +236,6 @@ def _cats_dogs(found: dict):
         yield f"600 photographs of cats and dogs, {method} on them", cell["verdict"]["sentence"], _where(cell)
 
 
-def _dense(found: dict):
-    for name, cell in found["cells"].items():
-        if name.startswith("verdict"):
-            yield "objects (bccd) and masks (camvid)", cell["sentence"], _where(cell)
-
-
 def _methods(found: dict):
     """How many methods are measured, and how many are surely above the same network untrained."""
     import methods
@@ -275,25 +259,6 @@ def _methods(found: dict):
 SHOWN = re.compile(
     r"(features|pretrained|untrained|raw|scratch|blind) .*(probe|linear +last +(5|20) |finetune +last +20 )"
 )
-
-
-def _word_vectors(found: dict):
-    from word_vectors import METHODS, SEEDS, WHO
-
-    cells = found["cells"]
-    for method in METHODS:
-        speeds = [cells[f"speed {method} {n}"] for n in (1, 2) if f"speed {method} {n}" in cells]
-        if len(speeds) == 2:
-            one, two = speeds
-            text = f"{two['ours']:,.0f} words/s on two threads, {two['ratio']:.1f} x gensim's {two['gensim']:,.0f}; {two['ours'] / one['ours']:.2f} x one thread"
-            yield f"{method} on IMDb's text, medians of {len(two['repeats'])} alternating repeats", text, _where(two)
-        for name, key in (("wordsim", "spearman"), ("simlex", "spearman"), ("analogies", "accuracy")):
-            sides = [[cells.get(f"quality {method} {who} seed {seed}") for seed in SEEDS] for who in WHO]
-            if all(cell for side in sides for cell in side):
-                ours, theirs = ([cell[name][key] for cell in side] for side in sides)
-                spread = "{:.3f} ({:.3f} to {:.3f})"
-                text = f"ours {spread.format(sum(ours) / len(ours), min(ours), max(ours))}, gensim {spread.format(sum(theirs) / len(theirs), min(theirs), max(theirs))}"
-                yield f"{method}, {name} {key}, {len(SEEDS)} seeds", text, _where(sides[0][0])
 
 
 def real_run() -> str:

@@ -6,7 +6,7 @@
 A cell is a task x start x seed.  fresh: encoder and decoder with their first weights; t5 (or bart): the same ones after PRETRAINING steps on the training
 texts themselves, of both sides, without knowing which belong together.  Everything else is the same for both: tokenizer, network (width 128, three blocks each
 side), epochs, rates.  The epoch is chosen on a tenth of the training pairs; the test pairs are looked at once.  Beside each: what one writes who has learned
-nothing (the source itself; the first sentence).  About 25 minutes of CPU a cell for Multi30k ("cpu_minutes" says what it was), 15 for titles; each is written as it
+nothing (the source itself; the first sentence).  About 16 minutes of CPU a cell for Multi30k ("cpu_minutes" says what it was), 11 for titles; each is written as it
 comes, so the command goes on where it was cut off.  What was counted in each test text lies in results/translation/, so that differences are paired; seeds add a
 t-distribution.
 
@@ -28,8 +28,8 @@ from record import RESULTS, Results, shared
 
 ARMS = ("fresh", "t5")
 NETWORK = {"width": 128, "depth": 3, "heads": 4}
-PRETRAINING = {"multi30k": 1500, "titles": 1000}
-EPOCHS = {"multi30k": 8, "titles": 4}
+PRETRAINING = {"multi30k": 1000, "titles": 750}
+EPOCHS = {"multi30k": 5, "titles": 3}
 TASK = {"multi30k": ("translate", "en", "de"), "titles": ("summarise", "text", "title")}
 SIZE = {"multi30k": 64, "titles": 128}
 MOST = {"train": 8_000, "test": 1_000}

@@ -68,7 +68,7 @@ def test_a_clip_s_energies_do_not_depend_on_its_padding_or_its_neighbours(length
     for i, length in enumerate(lengths):
         alone, count = front(wave[i : i + 1, :length], torch.tensor([length]))
         assert int(frames[i]) == int(count) == int(front.frames(torch.tensor(length)))
-        assert torch.allclose(together[i, : int(count)], alone[0], atol=1e-4)
+        assert torch.equal(together[i, : int(count)], alone[0])
         assert (together[i, int(count) :] == torch.tensor(front.floor_log)).all()
 
 
@@ -77,9 +77,48 @@ def test_integers_are_read_as_shares_of_full_scale_and_batches_in_parts_as_a_who
     samples = torch.from_numpy((clip(9000) * 32768).astype(np.int16))[None]
     length = torch.tensor([9000])
     assert torch.equal(front(samples, length)[0], front(samples / 32768, length)[0])
-    many = samples.repeat(400, 1)  # more frames than are worked on at once
+    many = samples.repeat(400, 1)
     found, _ = front(many, length.repeat(400))
-    assert torch.allclose(found, front(samples, length)[0].expand_as(found), atol=1e-5)
+    assert torch.equal(found, front(samples, length)[0].expand_as(found))
+
+
+SETTINGS = [(4000, 20, {}), (8000, 40, {}), (11025, 40, {}), (16000, 128, {"window": 0.0251}), (22050, 64, {"hop": 0.0031}), (48000, 80, {"low": 50.0}), (16000, 23, {"high": 4000.0, "remove_dc": False})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rate", "bands", "more"), SETTINGS)
+def test_the_kernel_equals_the_tensors_expressions(rate, bands, more):
+    """Sizes that are powers of two and of four, odd windows, hops that meet no border: what is differentiated goes through torch."""
+    front = LogMel(rate, bands, **more)
+    generator = torch.Generator().manual_seed(0)
+    wave, length = 0.1 * torch.randn(5, 7000, generator=generator), torch.tensor([7000, 1, 6999, front.window - 1, 0])
+    found, frames = front(wave, length)
+    wanted, _ = front(wave.clone().requires_grad_(), length)
+    assert wanted.requires_grad
+    assert (found - wanted).abs().max() < 5e-4
+    assert frames.tolist() == [-(-n // front.hop) for n in length.tolist()]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_spoils_the_frames_that_hold_it_and_no_others(bad):
+    front = LogMel(16000, 40)
+    wave = torch.from_numpy(clip(4000))[None].repeat(3, 1)
+    clean, _ = front(wave, torch.tensor([4000] * 3))
+    wave[1, 2000] = bad
+    found, _ = front(wave, torch.tensor([4000] * 3))
+    spoilt = ~found.isfinite().all(-1)
+    starts = torch.arange(found.shape[1]) * front.hop
+    assert torch.equal(spoilt[1], (starts <= 2000) & (starts + front.window > 2000))
+    assert not spoilt[[0, 2]].any()
+    assert torch.equal(found[~spoilt], clean[~spoilt])
+
+
+def test_threads_and_the_memory_s_order_change_no_bit(monkeypatch):
+    front, length = LogMel(16000, 40), torch.full((40,), 16000)
+    wave = torch.randn(16000, 40).T * 0.1  # not contiguous
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    alone, _ = front(wave, length)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(front(wave.contiguous(), length)[0], alone)
 
 
 def test_a_front_end_beyond_its_rate_is_refused():

@@ -72,7 +72,7 @@ def by_hand(ids, inputs, outputs, sampling, options, bag):
                 else against(inputs, words, group, outputs, options.rate)
             )
             count += len(group) * (1 if bag else len(words))
-            total += rows[0] - mean
+            total += (rows[0] - mean) / len(words)
         np.add.at(inputs, words, np.broadcast_to(total, (len(words), WIDTH)))
     return inputs, outputs, loss, count
 

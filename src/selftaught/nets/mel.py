@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from . import mel_kernel
+
 FLOOR = 1.1920929e-07
 """Energies below it count as it (float32's epsilon, as in kaldi)."""
 FULL = 32768.0
 """Of int16."""
-CHUNK = 1 << 11
-"""Frames that are worked on at once on a processor: 4 MB, which stay in its cache."""
+CHUNK = 1 << 17
+"""Frames that are worked on at once."""
 
 
 def mels(frequency: Tensor) -> Tensor:
@@ -64,6 +68,7 @@ class LogMel(nn.Module):
     taper: Tensor
     filters: Tensor
     blocks: list[tuple[int, int, int, int]]
+    _tables: mel_kernel.Tables | None = None
 
     def __init__(
         self,
@@ -100,8 +105,10 @@ class LogMel(nn.Module):
 
     def forward(self, wave: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, bands) and (B,) frames, of (B, L) int16 or floats in -1..1 and (B,) samples; the floor behind each clip's last frame."""
-        wave = wave.to(self.taper.dtype) / FULL if not wave.is_floating_point() else wave
         count, frames = (wave.shape[1] + self.hop - 1) // self.hop, self.frames(length)
+        if self._compiled(wave):
+            return self._on_processor(wave, length), frames
+        wave = wave.to(self.taper.dtype) / FULL if not wave.is_floating_point() else wave
         if torch.compiler.is_exporting():
             emphasised, offset = self._prepared(wave, length, count)
             at = torch.arange(count)[:, None] * self.hop + torch.arange(self.size)
@@ -110,6 +117,29 @@ class LogMel(nn.Module):
             mel = self._in_parts(wave, length, count)
         behind = torch.arange(count, device=wave.device) >= frames[:, None]
         return mel.masked_fill(behind[..., None], self.floor_log), frames
+
+    def _compiled(self, wave: Tensor) -> bool:
+        """Whether the kernel for processors takes this wave; what is differentiated, traced or of another precision goes through torch."""
+        plain = (
+            wave.device.type == "cpu"
+            and wave.dtype in (torch.int16, torch.float32)
+            and self.taper.dtype == torch.float32
+        )
+        traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+        return plain and not traced and not (wave.requires_grad and torch.is_grad_enabled())
+
+    def _on_processor(self, wave: Tensor, length: Tensor) -> Tensor:
+        """(B, T, bands) by the compiled kernel."""
+        from . import mel_kernel
+
+        if self._tables is None:
+            self._tables = mel_kernel.tables(self.taper[: self.window].numpy(), self.filters.numpy())
+        front = mel_kernel.Front(self.hop, self.preemphasis, self.remove_dc, FLOOR)
+        out = torch.full((len(wave), (wave.shape[1] + self.hop - 1) // self.hop, self.bands), self.floor_log)
+        known = length.clamp(max=wave.shape[1])
+        counts = self.frames(known).numpy()
+        mel_kernel.run(wave.detach().contiguous().numpy(), known.numpy(), counts, front, self._tables, out.numpy())
+        return out
 
     def _prepared(self, wave: Tensor, length: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
         """(B, L + ...) the emphasised wave with zeros behind the end, and (B, T, 1) what every frame's mean has become of it.
@@ -128,15 +158,14 @@ class LogMel(nn.Module):
         return emphasised, (1 - self.preemphasis) * mean[:, :count, None]
 
     def _in_parts(self, wave: Tensor, length: Tensor, count: int) -> Tensor:
-        """(B, T, bands), so many frames at once that all that is made of them stays in the cache."""
+        """(B, T, bands), so many frames at once that what is made of them does not fill the memory."""
         out = wave.new_empty(len(wave), count, self.bands)
-        most = CHUNK if wave.device.type == "cpu" else 64 * CHUNK
-        rows = max(1, most // max(1, count))
+        rows = max(1, CHUNK // max(1, count))
         for row in range(0, len(wave), rows):
             emphasised, offset = self._prepared(wave[row : row + rows], length[row : row + rows], count)
             cut = emphasised.unfold(1, self.size, self.hop)[:, :count]
-            for time in range(0, count, most):
-                part = slice(time, time + most)
+            for time in range(0, count, CHUNK):
+                part = slice(time, time + CHUNK)
                 out[row : row + rows, part] = self._energies(cut[:, part], None if offset is None else offset[:, part])
         return out
 

@@ -204,8 +204,8 @@ def train(ids, units, done, inputs, outputs, sampling, options, key, room, bag):
     """Trains on stretches of ids: units (N, 3) hold first, last + 1 and the place of the first in the corpus; the first unit's first is the
     `done`-th word of all epochs.
 
-    inputs and outputs (V, W) float32 change; `key` is that of the epoch; `bag`: the mean of a window's words predicts its centre (CBOW,
-    whose gradient every word then takes whole, as in word2vec.c), else each of them does (skip-gram).  The loss goes to `room.tally`."""
+    inputs and outputs (V, W) float32 change; `key` is that of the epoch; `bag`: the mean of a window's words predicts its centre (CBOW;
+    each takes its share of the mean's gradient), else each of them does (skip-gram).  The loss goes to `room.tally`."""
     size, blocks = inputs.shape[1] * 4, inputs.shape[1] // LANES
     source, target = inputs.ctypes.data, outputs.ctypes.data
     kept, places, tally = room.kept, room.places, room.tally
@@ -251,7 +251,8 @@ def train(ids, units, done, inputs, outputs, sampling, options, key, room, bag):
                 _against(
                     room.lists.ctypes.data, room.lists.ctypes.data + 8, 1, mine, negatives, blocks, rate, scores, lanes
                 )
-                spread_difference(change, zero, sources, count, blocks)
+                combine(room.lists.ctypes.data + 8, 1, blocks, np.float32(1) / np.float32(count), mean)  # type: ignore[call-arg]
+                spread_difference(mean, zero, sources, count, blocks)
             else:
                 _against(sources, sources, count, mine, negatives, blocks, rate, scores, lanes)
             tally[-1] += rows * (negatives + 1)

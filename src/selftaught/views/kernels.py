@@ -2,53 +2,23 @@
 
 They compute what the tensor expressions in geometry and colour compute (tests hold the two together), four to fifteen
 times faster because a picture of 32 pixels stays in the first cache through all of its operations.  Arrays are channels
-last: (B, H, W, C).  Imported only when first needed: numba takes half a second to import, and the first call on a
-machine some seconds to compile (kept on disk afterwards).
+last: (B, H, W, C).  Imported only when first needed (core.compiled).
 """
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any
 
-import numba
 import numpy as np
-import torch
+
+from ..core.compiled import compiled, in_threads
 
 _WORTH_A_THREAD = 1 << 17  # elements of output below which handing work to another thread costs more than it saves
 
 
-def compiled(function: Callable) -> Callable:
-    """`function` compiled without the interpreter's lock; kept on disk where any cache folder can be written."""
-    # No fastmath: what it allows depends on inlining, and that on whether a callee came from the disk cache, so that a first
-    # run and its resumption would differ in the last bit.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # numba found no folder to write to: compile anew in each process
-        return numba.njit(function, **options)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="views")
-
-
-if hasattr(os, "register_at_fork"):  # a forked child has the pool's object but not its threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 def over_rows(kernel: Callable, out: np.ndarray, *inputs) -> None:
     """Calls kernel(*inputs, out, low, high) so that every row of `out` is written once, in as many threads as torch uses."""
-    rows = len(out)
-    threads = max(1, min(torch.get_num_threads(), rows, out.size // _WORTH_A_THREAD))
-    edges = [rows * i // threads for i in range(threads + 1)]
-    others = [_pool(threads - 1).submit(kernel, *inputs, out, *edges[i : i + 2]) for i in range(1, threads)]
-    kernel(*inputs, out, *edges[:2])
-    for other in others:
-        other.result()
+    worth = _WORTH_A_THREAD * len(out) // max(1, out.size)
+    in_threads(lambda low, high: kernel(*inputs, out, low, high), len(out), worth)
 
 
 @compiled

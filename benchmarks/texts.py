@@ -1,0 +1,96 @@
+"""README's rows of texts, from the result files of word_vectors, language_speed, gpt_imdb, text_tasks, translation and sentences.
+
+Each function takes a result file's content and yields (what, figure, the cell it was measured in)."""
+
+import re
+from collections.abc import Iterator
+
+Rows = Iterator[tuple[str, str, dict]]
+
+
+def _spread(values: list[float], digits: int = 3) -> str:
+    mean = sum(values) / len(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def _span(found: dict, digits: int = 3) -> str:
+    return f"{found['mean']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
+
+
+def word_vectors(found: dict) -> Rows:
+    from word_vectors import METHODS, SEEDS, WHO
+
+    cells = found["cells"]
+    for method in METHODS:
+        speeds = [cells[f"speed {method} {n}"] for n in (1, 2) if f"speed {method} {n}" in cells]
+        if len(speeds) == 2:
+            one, two = speeds
+            text = f"{two['ours']:,.0f} words/s on two threads, {two['ratio']:.1f} x gensim's {two['gensim']:,.0f}; {two['ours'] / one['ours']:.2f} x one thread"
+            yield f"{method} on IMDb's text, medians of {len(two['repeats'])} alternating repeats", text, two
+        for name, key in (("wordsim", "spearman"), ("simlex", "spearman"), ("analogies", "accuracy")):
+            sides = [[cells.get(f"quality {method} {who} seed {seed}") for seed in SEEDS] for who in WHO]
+            if all(cell for side in sides for cell in side):
+                ours, theirs = (_spread([cell[name][key] for cell in side]) for side in sides)
+                yield f"{method}, {name} {key}, {len(SEEDS)} seeds", f"ours {ours}, gensim {theirs}", sides[0][0]
+
+
+def language_speed(found: dict) -> Rows:
+    for name, cell in found["cells"].items():
+        if name == "accumulation":
+            ours, theirs = (cell["difference"][k] for k in ("ours", "trainer"))
+            text = f"ours {ours:.0e} of the gradient, transformers' Trainer {theirs:.1f} of it"
+            yield "gradient of 4 micro-batches against that of 1, masked words", text, cell
+        else:
+            rates = ", ".join(f"{k} {v:,.0f}" for k, v in cell["median"].items())
+            text = f"{cell['ratio']:.2f} x transformers' Trainer (tokens/s: {rates}; {len(cell['tokens_per_second']['ours'])} repeats)"
+            yield f"language-model training, {name}, {cell['depth']} x {cell['width']}", text, cell
+
+
+def gpt_imdb(found: dict) -> Rows:
+    arms: dict[str, list[dict]] = {}
+    for name, cell in found["cells"].items():
+        arms.setdefault(re.sub(r", seed \d+$", "", name), []).append(cell)
+    for test, shown in (("imdb", "IMDb's test text"), ("wikitext2", "WikiText-2's validation part")):
+        said = []
+        for arm, cells in arms.items():
+            bits = [c["bits_per_byte"][test] for c in cells]
+            said.append(f"{arm} {_spread(bits, 2)}" if len(bits) > 1 else f"{arm} {bits[0]:.2f} (one seed)")
+        what = f"next-token on IMDb's text, {found['about']['minutes']:g} CPU minutes: bits per byte of {shown}"
+        yield what, "; ".join(said), arms["ours"][0]
+
+
+def text_tasks(found: dict) -> Rows:
+    for name, cell in found["cells"].items():
+        kind = name.split(" | ")
+        if kind[1] == "evaluated":
+            yield f"{kind[0]}, few labels, pretrained on its own texts ({kind[2]})", cell["verdict"]["sentence"], cell
+        elif kind[1] == "difference":
+            scores = ", ".join(f"{arm} {cell[arm]['mean']:.3f}" for arm in ("pretrained", "untrained"))
+            yield f"{kind[0]}, finetuned ({kind[2]})", f"{scores}; difference {_span(cell['difference'])}", cell
+
+
+def translation(found: dict) -> Rows:
+    cells = found["cells"]
+    for name in ("multi30k", "titles"):
+        for arm, shown in (("fresh", "without pretraining"), ("t5", "after t5 on the same texts"), ("bart", "after bart on the same texts")):  # fmt: skip
+            some = [c for label, c in cells.items() if re.fullmatch(rf"{name}-{arm}-\d+", label)]
+            if some:
+                minutes = sum(c["cpu_minutes"]["all"] for c in some) / len(some)
+                text = f"{some[0]['metric']} {_spread([c['test'] for c in some], 1)}, blind {some[0]['blind']:.1f}; {minutes:.0f} CPU minutes, {len(some)} seeds"
+                gap = found["about"].get("differences", {}).get(name, {}).get(f"{arm} - fresh")
+                yield f"{name}, {shown}", text + (f"; over fresh {_span(gap, 1)}" if gap else ""), some[0]
+
+
+def sentences(found: dict) -> Rows:
+    cells = found["cells"]
+    groups: dict[str, list[dict]] = {}
+    for name, cell in cells.items():
+        if "spearman" in cell:
+            groups.setdefault(name.split(", seed")[0], []).append(cell)
+    for name, some in groups.items():
+        for row in some[0]["spearman"]:
+            values = [c["spearman"][row][0] for c in some if row in c["spearman"]]
+            yield f"STS-B test, Spearman of cosines, {name}: {row}", _spread(values), some[0]
+    if "differences" in cells:
+        for pair, (mean, low, high) in ((k, v) for k, v in cells["differences"].items() if " - " in k):
+            yield f"STS-B, {pair}", _span({"mean": mean, "low": low, "high": high}), cells["differences"]
