@@ -23,6 +23,7 @@ import numpy as np
 from record import Results
 
 STEPS = 60
+BATCH = {"image": 128, "text": 128, "sound": 32}
 PRETRAIN = (sys.executable, "-m", "selftaught", "pretrain")
 SPECIAL = {  # method: (modality, options)
     "simclr": ("image", ["--encoder", "resnet-small"]),
@@ -31,14 +32,16 @@ SPECIAL = {  # method: (modality, options)
     **{name: ("text", ["--workers", "1"]) for name in ("cbow", "fasttext", "skip-gram")},  # exact on one thread alone
     "distil": ("image", ["--teacher", "TEACHER"]),
 }
+SOUND_TOO = ("simclr", "mae", "data2vec")
 
 
-def runs() -> dict[str, tuple[str, list[str]]]:
-    """{method: (modality, options)} of every method there is."""
+def runs() -> dict[str, tuple[str, str, list[str]]]:
+    """{cell: (method, modality, options)}: every method there is on the first kind of data that it takes, and some on sound too."""
     from selftaught import methods
 
-    usual = {name: "image" if methods.fits(methods.find(name), "image") is None else "text" for name in methods.names()}
-    return {name: SPECIAL.get(name, (kind, [])) for name, kind in usual.items()}
+    fits = {n: [k for k in BATCH if methods.fits(methods.find(n), k) is None] for n in methods.names()}
+    found = {name: (name, *SPECIAL.get(name, (kinds[0], []))) for name, kinds in fits.items()}
+    return {**found, **{f"{name}, sound": (name, "sound", []) for name in SOUND_TOO}}
 
 
 def with_teacher(data: Path, options: list[str], place: Path) -> list[str]:
@@ -62,14 +65,18 @@ def write_data(folder: Path) -> dict[str, Path]:
     np.save(folder / "pictures.npy", np.stack([np.asarray(p) for p in pictures]))
     texts, _ = find("text").toy(600, 0)
     pq.write_table(pa.table({"text": texts}), folder / "texts.parquet")
-    return {"image": folder / "pictures.npy", "text": folder / "texts.parquet"}
+    sounds, _ = find("sound").toy(300, 0)
+    (folder / "sounds").mkdir()
+    for number, content in enumerate(sounds):
+        (folder / "sounds" / f"{number:03d}.wav").write_bytes(content)
+    return {"image": folder / "pictures.npy", "text": folder / "texts.parquet", "sound": folder / "sounds"}
 
 
-def command(data: Path, out: Path, method: str, options: list[str]) -> list[str]:
+def command(data: Path, out: Path, method: str, modality: str, options: list[str]) -> list[str]:
     from selftaught import methods
 
     closed = methods.find(method).closed_form
-    length = [] if closed else ["--steps", str(STEPS), "--set", "recipe.batch=128"]
+    length = [] if closed else ["--steps", str(STEPS), "--set", f"recipe.batch={BATCH[modality]}"]
     every = ["--save-every", "2"]
     return [*PRETRAIN, str(data), "--method", method, "--out", str(out), "--json", *length, *every, *options]
 
@@ -133,23 +140,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=8)
     kills = parser.parse_args().kills
-    results = Results("kill", steps=STEPS, kills_a_method=kills)
-    for method, (modality, options) in runs().items():
-        if results.has(method):
+    results = Results("kill", steps=STEPS)
+    for cell, (method, modality, options) in runs().items():
+        if results.has(cell):
             continue
         with tempfile.TemporaryDirectory() as place:
             data = write_data(Path(place))[modality]
             whole, cut = Path(place) / "whole", Path(place) / "cut"
             options = with_teacher(data, options, Path(place))
             begin = time.monotonic()
-            subprocess.run(
-                command(data, whole, method, options), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            words = command(data, whole, method, modality, options)
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             span = time.monotonic() - begin
-            figures = killed_run(command(data, cut, method, options), cut, kills, span, random.Random(method))
+            words = command(data, cut, method, modality, options)
+            figures = killed_run(words, cut, kills, span, random.Random(cell))
             equal = digest(whole) == digest(cut)
-            results.put(method, byte_equal=equal, **figures)
-            print(method, "byte-equal" if equal else "DIFFERENT", figures, flush=True)
+            results.put(cell, modality=modality, byte_equal=equal, **figures)
+            print(cell, "byte-equal" if equal else "DIFFERENT", figures, flush=True)
 
 
 if __name__ == "__main__":

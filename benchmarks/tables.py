@@ -154,7 +154,7 @@ def _kill(found: dict):
     unrun = f"; {rest} younger methods are not run yet" if rest else ""
     yield (
         "kill -9 and resume",
-        f"{kills} kills ({inside} inside a save), {equal} of {len(cells)} methods byte-equal{unrun}",
+        f"{kills} kills ({inside} inside a save), {equal} of {len(cells)} runs byte-equal{unrun}",
         _where(next(iter(cells.values()))),
     )
 
