@@ -74,7 +74,7 @@ def ours(data, method: str, threads: int, epochs: float, seed: int):
     subwords = Subwords(SETTINGS["buckets"]) if method == "fasttext" else None
     plan = Plan(
         way="subwords" if subwords else method, vocabulary=data.modality.vocabulary, specials=data.modality.specials, subwords=subwords,
-        sample=SAMPLE.get(method, 1e-3), epochs=epochs, threads=threads, seed=seed, rate=rate(method, "ours"), **chosen,
+        sample=SAMPLE.get(method, 1e-3), epochs=epochs, threads=threads, seed=seed, lr=rate(method, "ours"), **chosen,
     )  # fmt: skip
     fitting = Fitting(plan, data.modality.words)
     began = time.perf_counter()

@@ -1,5 +1,6 @@
 """Commands as a shell sees them: stdout, stderr, exit codes, and the JSON that other programs read."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,8 +8,8 @@ import time
 
 import pytest
 
-from selftaught import cli
-from selftaught.cli import main
+from selftaught import cli, methods
+from selftaught.cli import main, pretrain
 
 from .shell import TINY, asked, run
 
@@ -154,6 +155,13 @@ def test_the_chosen_methods_options_are_flags(capsys):
     with pytest.raises(SystemExit):
         main(["pretrain", "--method", "rotation", "--help"])
     assert "--temperature" not in capsys.readouterr().out
+
+
+def test_no_option_of_a_method_is_also_a_flag_of_pretrain():
+    """One word for both would set both: --steps 60 of a run is not how far a method looks ahead.  Epochs mean the same to either."""
+    flags = {f.name for f in dataclasses.fields(pretrain.Arguments)}
+    clashes = {name: {f.name for f in dataclasses.fields(methods.find(name))} & flags for name in methods.names()}
+    assert {name: found - {"epochs"} for name, found in clashes.items() if found - {"epochs"}} == {}
 
 
 def test_sigterm_saves_and_leaves_and_the_run_goes_on(tmp_path):

@@ -150,7 +150,7 @@ def test_normalising_by_clip_looks_at_true_frames():
 
 
 def test_apc_is_the_absolute_error_of_the_token_some_steps_ahead():
-    method = made(APC(steps=3), transformer())
+    method = made(APC(ahead=3), transformer())
     batch = batch_of(method, sounds())
     mel = ((batch.views[0]["mel"] + 7) / 2.5).numpy()
     read = method.encoder.trunk(method.encoder.tokenize(batch.views[0]), causal=True).values
@@ -173,7 +173,7 @@ def test_apc_is_the_absolute_error_of_the_token_some_steps_ahead():
     assert int(method.count(batch)) == len(off)
 
 
-@pytest.mark.parametrize("method", [APC(steps=2), CPC(steps=2, width=8)])
+@pytest.mark.parametrize("method", [APC(ahead=2), CPC(ahead=2, width=8)])
 def test_a_token_knows_nothing_of_what_follows(method):
     method = made(method, transformer())
     assert method.encoder.causal
@@ -185,7 +185,7 @@ def test_a_token_knows_nothing_of_what_follows(method):
 
 
 @pytest.mark.parametrize(
-    ("method", "text"), [(APC(steps=13), "steps = 13"), (CPC(steps=0), "steps = 0"), (CPC(others=0), "others = 0")]
+    ("method", "text"), [(APC(ahead=13), "ahead = 13"), (CPC(ahead=0), "ahead = 0"), (CPC(others=0), "others = 0")]
 )
 def test_steps_that_no_sound_has_are_refused(method, text):
     with pytest.raises(RequestError, match=f"{text}.*up to 13 tokens") as caught:
@@ -201,12 +201,12 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def test_cpc_tells_the_following_tokens_from_those_of_its_own_clip_and_of_others():
-    method = made(CPC(steps=2, others=2, width=8), transformer())
+    method = made(CPC(ahead=2, others=2, width=8), transformer())
     batch = batch_of(method, sounds())
     tokens = method.encoder.tokenize(batch.views[0])
     valid = MODALITY.target(batch.views[0], tokens.grid).valid.numpy()
     latent = unit(method.latent(tokens.values).detach().numpy())
-    ahead = method.ahead(method.encoder.trunk(tokens, causal=True).values).detach().numpy()
+    ahead = method.guesses(method.encoder.trunk(tokens, causal=True).values).detach().numpy()
     ahead = unit(ahead.reshape(*ahead.shape[:2], 2, 8))
     number = batch.draw().uniform("others", valid.shape[1]).numpy()
     stand = [sorted(np.flatnonzero(valid[r]), key=lambda n: number[r, n])[:2] for r in range(4)]
@@ -230,7 +230,7 @@ def test_cpc_tells_the_following_tokens_from_those_of_its_own_clip_and_of_others
 
 
 def test_clips_without_a_following_token_cost_nothing_and_are_finite():
-    method = made(CPC(steps=2, width=8), transformer())
+    method = made(CPC(ahead=2, width=8), transformer())
     loss = method(batch_of(method, sounds((300, 320))))["loss"]
     loss.backward()
     assert loss == 0

@@ -68,7 +68,7 @@ def fitted(data, chosen, state=None):
 @pytest.mark.parametrize("way", ["skip-gram", "cbow", "subwords"])
 def test_planted_clusters_come_out_and_the_loss_falls(way):
     subwords = Subwords(50) if way == "subwords" else None
-    fitting, _ = fitted(clusters(), plan(way=way, epochs=20, rate=0.1, subwords=subwords))
+    fitting, _ = fitted(clusters(), plan(way=way, epochs=20, lr=0.1, subwords=subwords))
     unit = torch.nn.functional.normalize(fitting.kept().encoder.embedding.weight.detach()[5:], dim=1)
     cosine, own = unit @ unit.T, torch.arange(40) // 10
     alike = (own[:, None] == own) & ~torch.eye(40, dtype=torch.bool)
@@ -99,9 +99,9 @@ def test_one_thread_gives_the_same_bits_wherever_it_is_cut(way, monkeypatch):
 def test_loss_does_not_depend_on_threads_where_nothing_is_learned():
     """The true mean a target, summed in float64 a thread: the same for one thread and three."""
     data = clusters()
-    one, three = (fitted(data, plan(rate=0.0, threads=n))[0].state for n in (1, 3))
+    one, three = (fitted(data, plan(lr=0.0, threads=n))[0].state for n in (1, 3))
     torch.testing.assert_close(one["losses"], three["losses"], rtol=1e-13, atol=0)
-    _, several = fitted(data, plan(threads=2, rate=0.1))
+    _, several = fitted(data, plan(threads=2, lr=0.1))
     assert several[-1][0]["inputs"].isfinite().all()
     assert several[-1][0]["losses"][-1] < one["losses"][-1] - 0.05
 
@@ -146,7 +146,7 @@ def test_bad_options_name_what_is_accepted(tmp_path):
         "negatives": 0,
         "dimensions": 0,
         "sample": 2.0,
-        "rate": -1.0,
+        "lr": -1.0,
         "epochs": -1.0,
     }.items():
         with pytest.raises(RequestError, match=f"{name} = {value}"):

@@ -8,7 +8,7 @@ When it fails: clips of less than half a second, of which little is left to pred
 follows; stationary noises, where repeating what was heard is already good.
 What to watch: `loss` against `copied`, the error of one who repeats what is heard now, not only against `baseline`, that of the mean.
 
-Too near a token is told by its neighbour, too far nobody can know: `steps` counts tokens (of 40 ms, where frames are stacked by four; the paper's 3 to 5 frames are 30 to 50 ms).
+Too near a token is told by its neighbour, too far nobody can know: `ahead` counts tokens (of 40 ms, where frames are stacked by four; the paper's 3 to 5 frames are 30 to 50 ms).
 
 Cost: one forward and backward of all tokens, and one linear layer.  Rows do not meet in the loss: micro-batches add up.
 
@@ -35,7 +35,7 @@ class APC(Method):
     aliases: ClassVar[tuple[str, ...]] = ("autoregressive-predictive-coding",)
     needs: ClassVar[frozenset[str]] = frozenset({"sound", "target", "tokens", "causal"})
 
-    steps: int = 2
+    ahead: int = 2
     """How many tokens ahead."""
 
     def defaults(self, facts: Facts) -> Recipe:
@@ -54,25 +54,25 @@ class APC(Method):
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         longest = int(target.valid.sum(1).max())
-        if not 1 <= self.steps < longest:
+        if not 1 <= self.ahead < longest:
             raise RequestError(
-                f"steps = {self.steps}: these sounds have up to {longest} tokens, and none stands so far ahead of another.",
-                f"Give 1 to {longest - 1} steps." if longest > 1 else "Give longer sounds, or fewer frames in a token.",
+                f"ahead = {self.ahead}: these sounds have up to {longest} tokens, and none stands so far ahead of another.",
+                f"Give 1 to {longest - 1}." if longest > 1 else "Give longer sounds, or fewer frames in a token.",
             )
         self.head = Linear(tokens.values.shape[-1], target.outputs)
         return self
 
     def _target(self, batch: Batch) -> tuple[Tokens, Target, Tensor]:
-        """Tokens, target, and (B, N - steps) bool: True where the token that stands `steps` ahead is there."""
+        """Tokens, target, and (B, N - ahead) bool: True where the token that stands `ahead` places on is there."""
         (view,) = batch.views
         tokens = self.encoder.tokenize(view)
         target = self.modality.target(view, tokens.grid)
-        return tokens, target, target.valid[:, self.steps :]
+        return tokens, target, target.valid[:, self.ahead :]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         tokens, target, chosen = self._target(batch)
         read = self.encoder.trunk(tokens, causal=True)
-        here, ahead = target.values[:, : chosen.shape[1]][chosen], target.values[:, self.steps :][chosen]
+        here, ahead = target.values[:, : chosen.shape[1]][chosen], target.values[:, self.ahead :][chosen]
         off = absolute(self.head(read.patches[:, : chosen.shape[1]][chosen]), ahead)
         return {
             "loss": mean(off, batch.total), "baseline": logged(absolute(middle(ahead), ahead)), "copied": logged(absolute(here, ahead)),

@@ -44,7 +44,7 @@ class CBOW(ClosedForm):
     """Words on either side at most: how many is drawn anew for each centre, from 1 on."""
     negatives: int = 5
     """Words drawn against each centre."""
-    rate: float = 0.075
+    lr: float = 0.075
     """Learning rate of the first word; it falls linearly."""
     sample: float = 1e-3
     """Words more frequent than this share of the corpus are left out at random; 0 keeps all."""
@@ -63,7 +63,7 @@ class CBOW(ClosedForm):
         modality = facts.modality
         plan = Plan(
             way="cbow", vocabulary=modality.vocabulary, specials=modality.specials, dimensions=self.dimensions,
-            window=self.window, negatives=self.negatives, rate=self.rate, sample=self.sample, min_count=self.min_count, epochs=self.epochs,
+            window=self.window, negatives=self.negatives, lr=self.lr, sample=self.sample, min_count=self.min_count, epochs=self.epochs,
             minutes=facts.minutes, threads=self.workers or torch.get_num_threads(), seed=seed, smoothing=self.smoothing, start=self.start,
         )  # fmt: skip
         self.fitting = Fitting(plan, modality.words)

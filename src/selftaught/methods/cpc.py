@@ -11,7 +11,7 @@ is an easy task, not a good representation.
 Candidates of an anchor: the true token, every other true token of the same clip, and `others` tokens of each other clip of the batch, drawn by that clip: so no order of rows, and no
 division among processes, changes them.  Padding is never a candidate.  The more of them are from the own clip, the less the speaker helps.
 
-Cost: one forward and backward of all tokens, and tokens x steps x (tokens of a clip + rows x others) x `width` multiply-adds.  Rows of the batch meet in the loss and no replay is
+Cost: one forward and backward of all tokens, and tokens x ahead x (tokens of a clip + rows x others) x `width` multiply-adds.  Rows of the batch meet in the loss and no replay is
 offered: accumulation is refused.
 
 Scaled to the budget: convolutions on waves and a GRU of 256 -> the encoder's log-mel tokens and causal transformer; 12 steps of 10 ms -> 3 of 40 ms; log-bilinear scores ->
@@ -40,7 +40,7 @@ class CPC(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"sound", "target", "tokens", "causal"})
     couples_rows: ClassVar[bool] = True
 
-    steps: int = 3
+    ahead: int = 3
     """How many tokens ahead are told from others, each by a layer of its own."""
     others: int = 2
     """Tokens of each other clip that stand beside the true one."""
@@ -54,7 +54,7 @@ class CPC(Method):
         return Recipe(
             batch=64 if cpu else 256, optimizer="adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), clip=1.0,
             duration=Duration(10, "minutes") if cpu else Duration(100, "epochs"),
-            scaled={"steps": f"12 of 10 ms -> {self.steps} tokens", "scores": f"log-bilinear -> cosines / {self.temperature:g}"},
+            scaled={"ahead": f"12 of 10 ms -> {self.ahead} tokens", "scores": f"log-bilinear -> cosines / {self.temperature:g}"},
         )  # fmt: skip
 
     def views(self, facts: Facts) -> list[ViewSpec]:
@@ -65,14 +65,14 @@ class CPC(Method):
         self.encoder, self.modality = encoder, facts.modality
         tokens, target = facts.example(encoder, facts.modality.mild(facts))
         longest = int(target.valid.sum(1).max())
-        if not 1 <= self.steps < longest or self.others < 1:
+        if not 1 <= self.ahead < longest or self.others < 1:
             raise RequestError(
-                f"steps = {self.steps}, others = {self.others}: these sounds have up to {longest} tokens.",
-                f"Give 1 to {longest - 1} steps and at least one other." if longest > 1 else "Give longer sounds.",
+                f"ahead = {self.ahead}, others = {self.others}: these sounds have up to {longest} tokens.",
+                f"Give 1 to {longest - 1} and at least one other." if longest > 1 else "Give longer sounds.",
             )
         inner = tokens.values.shape[-1]
         self.latent = MLP((inner, inner, self.width), norm="layer")
-        self.ahead = Linear(inner, self.steps * self.width)
+        self.guesses = Linear(inner, self.ahead * self.width)
         return self
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class CPC(Method):
         valid = self.modality.target(view, tokens.grid).valid
         latent = self.latent(tokens.patches)
         read = self.encoder.trunk(tokens, causal=True)
-        predicted = self.ahead(read.patches).unflatten(2, (self.steps, -1))
+        predicted = self.guesses(read.patches).unflatten(2, (self.ahead, -1))
         # Each row's tokens by a number of its own, padding last: the first `others` stand for it beside the others
         number = batch.draw().uniform("others", valid.shape[1]).masked_fill(~valid, 2.0)
         pool = number.argsort(dim=1, stable=True)[:, : self.others]
@@ -93,7 +93,7 @@ class CPC(Method):
         }  # fmt: skip
 
     def keep(self) -> Kept:
-        return Kept(self.encoder, {"latent": self.latent, "ahead": self.ahead})
+        return Kept(self.encoder, {"latent": self.latent, "ahead": self.guesses})
 
 
 @full_precision

@@ -45,7 +45,7 @@ class Plan:
     dimensions: int = 100
     window: int = 5
     negatives: int = 5
-    rate: float = 0.025
+    lr: float = 0.025
     sample: float = 1e-3
     min_count: int = 5
     epochs: float | None = None
@@ -58,7 +58,7 @@ class Plan:
 
     def __post_init__(self):
         limits = {
-            "dimensions": (1, 4096), "window": (1, kernel.WIDEST), "negatives": (1, 100), "rate": (0, 10), "sample": (0, 1),
+            "dimensions": (1, 4096), "window": (1, kernel.WIDEST), "negatives": (1, 100), "lr": (0, 10), "sample": (0, 1),
             "min_count": (1, 1 << 40), "threads": (1, 1024), "smoothing": (0, 1),
         }  # fmt: skip
         for name, (low, high) in limits.items():
@@ -88,7 +88,7 @@ def tables(plan: Plan, counts: np.ndarray, horizon: float, words: list[str] | No
     """The tables for a corpus with these `counts` that is passed for `horizon` words; `words` by id where subwords are asked for."""
     sampling = kernel.sampling(counts, sample=plan.sample)
     options = kernel.Options(
-        plan.window, plan.negatives, float(plan.rate), float(min(plan.rate, LAST_RATE)), max(1.0, horizon)
+        plan.window, plan.negatives, float(plan.lr), float(min(plan.lr, LAST_RATE)), max(1.0, horizon)
     )
     if plan.subwords is None:
         return Tables(sampling, options, None, None, 0)
