@@ -150,3 +150,6 @@ def test_search_writes_hits_with_their_texts(tmp_path, capsys, texts_run):
     code, out, _ = command(capsys, *words[:3], "the soup", "-q")
     assert code == 0
     assert rows[0].split()[0] in out
+    code, _, err = command(capsys, *words[:3], " ", "-q")
+    assert code == 2
+    assert "An empty query finds nothing" in err

@@ -88,6 +88,8 @@ def _nearest(queries: np.ndarray, bank: np.ndarray, k: int, own: np.ndarray) -> 
 
 def _asked(query, ids, names, bank, encoder: Encoder, modality, column: str | None, batch: int, device: str, listener: Listener):  # fmt: skip
     """(name, vector, place among the rows or -1) of what one query asks with."""
+    if isinstance(query, str) and not query.strip():
+        raise RequestError("An empty query finds nothing.", f'Name a file, "{ROW}0", or words where the data are text.')
     if isinstance(query, str) and query.startswith(ROW):
         place = _place(query, ids)
         return [(names[place], bank[place], place)]

@@ -22,8 +22,8 @@ from .layers import open_layers, stack, statistics, unfreeze
 from .precision import precision_for
 
 Mode = Literal["full", "gradual", "lora"]
-PLAN = Plan(epochs=8, steps=200, batch=32, lr=3e-4)
-"""Every parameter is pretrained: there is no head that begins anew and would need a higher rate."""
+PLAN = Plan(epochs=10, steps=200, batch=32)
+"""As other finetuning, in smaller batches; the rate is that of the top layer, for there is no head."""
 
 
 def tune(
