@@ -52,7 +52,7 @@ def search(
         bank = embed(encoder, rows, batch=batch, device=where, listener=listener)
     asked, vectors, own = [], [], []
     for query in queries:
-        for label, vector, row in _asked(query, ids, names, bank, encoder, modality, query_column, batch, where, listener):  # fmt: skip
+        for label, vector, row in _asked(query, ids, names, bank, encoder, modality, query_column, max_bad, batch, where, listener):  # fmt: skip
             asked.append(label)
             vectors.append(vector)
             own.append(row)
@@ -86,7 +86,7 @@ def _nearest(queries: np.ndarray, bank: np.ndarray, k: int, own: np.ndarray) -> 
     return out
 
 
-def _asked(query, ids, names, bank, encoder: Encoder, modality, column: str | None, batch: int, device: str, listener: Listener):  # fmt: skip
+def _asked(query, ids, names, bank, encoder: Encoder, modality, column: str | None, max_bad: float, batch: int, device: str, listener: Listener):  # fmt: skip
     """(name, vector, place among the rows or -1) of what one query asks with."""
     if isinstance(query, str) and not query.strip():
         raise RequestError("An empty query finds nothing.", f'Name a file, "{ROW}0", or words where the data are text.')
@@ -100,7 +100,7 @@ def _asked(query, ids, names, bank, encoder: Encoder, modality, column: str | No
             f'Name a file, a folder or a table, or a row of the data: "{ROW}0".',
         )
     source = query if is_path else {"text": [query]}
-    rows = open_dataset(source, modality, listener, column=column if is_path else None, max_bad=0.0)
+    rows = open_dataset(source, modality, listener, column=column if is_path else None, max_bad=max_bad)
     vectors = embed(encoder, rows, batch=batch, device=device, listener=listener)
     labels = rows.names() if is_path else [query]
     return [(label, vector, -1) for label, vector in zip(labels, vectors, strict=True)]
