@@ -8,7 +8,7 @@ import importlib
 __version__ = "0.1.0"
 
 _NAMES = {
-    "pretrain": "train", "resume": "train", "Run": "train", "finetune": "evaluation", "evaluate": "evaluation", "compare": "evaluation", "embed": "evaluation",
+    "pretrain": "train", "resume": "train", "Run": "train", "finetune": "evaluation", "evaluate": "evaluation", "cluster": "evaluation", "compare": "evaluation", "embed": "evaluation",
     "generate": "evaluation", "predict": "evaluation", "search": "evaluation", "words": "evaluation", "open_data": "modalities", "load": "nets",
     "Representation": "estimator", "Encoder": "core",
     "Method": "core", "ClosedForm": "core", "Progress": "cli.screen",

@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "what a causal language model writes behind a prompt",
     "embed": "representations of DATA as Parquet, in shards, resumable",
     "search": "the rows of DATA that are nearest to a file, a row or words",
+    "cluster": "DATA in groups: each row's cluster, each cluster's words and examples",
     "words": "word vectors: nearest words, analogies, word2vec's files",
     "export": "hand an encoder to transformers, sentence-transformers, ONNX Runtime, torchvision or timm",
     "report": "one offline HTML page about a run, the verdict first",

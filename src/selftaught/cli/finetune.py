@@ -28,10 +28,10 @@ class Arguments(Common):
     detect: or the COCO file in the folder; tag: of a CoNLL file, the number of the column; translate, summarise: the column of the texts to be written
     (--column names what is read); transcribe: the column of the transcripts; frames: that of the labels, or a table of file, start, end and label."""
     task: str | None = None
-    """classify, multilabel, regress, detect, segment, tag, answer, translate, summarise, transcribe or frames (selftaught tasks); default: what the labels are."""
+    """classify, multilabel, regress, similarity, detect, segment, tag, answer, translate, summarise, transcribe or frames (selftaught tasks); default: what the labels are."""
     mode: Literal["head", "full", "gradual", "lora"] = "full"
     """head: a linear read-out of the frozen encoder; full: every parameter, layer-wise rates; gradual: the head first, then one
-    layer after another; lora: low-rank adapters."""
+    layer after another; lora: low-rank adapters (similarity has no head)."""
     lora: bool = False
     """The same as --mode lora."""
     test: str | None = None
@@ -54,9 +54,9 @@ class Arguments(Common):
     """What that loss counts for."""
     epochs: int | None = None
     batch: int | None = None
-    """Rows in a step (default: 64; detect, segment, transcribe and frames 16, tag and answer 32)."""
+    """Rows in a step (default: 64; detect, segment, transcribe and frames 16, tag, answer and similarity 32)."""
     lr: float | None = None
-    """Peak learning rate of the head (default: 0.001, with --lora 0.003); layers below learn more slowly."""
+    """Peak learning rate of the head (default: 0.001, with --lora 0.003; similarity: of the top layer); layers below learn more slowly."""
     layer_decay: float | None = None
     """Each layer below the head learns at this share of the one above it (default: 0.75; ULMFiT: 0.385)."""
     schedule: Literal["cosine", "one-cycle", "slanted-triangular"] | None = None
@@ -92,7 +92,7 @@ class Arguments(Common):
     """translate, summarise: dropout while finetuning (default: 0.1)."""
     seed: int = 0
     column: str | None = None
-    """The column that holds the data, where the guess is wrong."""
+    """The column that holds the data, where the guess is wrong; similarity: the two of a pair, sentence1,sentence2."""
     max_bad: float = 0.01
     """Share of rows that may be broken before it is an error."""
     device: str = "auto"
@@ -220,7 +220,7 @@ def _words(result: dict) -> str:
     lines += [f"{name}: {value:.3f}" for name, value in test.items() if name not in (result["metric"], "low", "high")]
     lines[0] += " (lower is better)" * result.get("lower_is_better", False)
     lines += _sound(result)
-    lines += _blind(result) if "blind" in result else []
+    lines += _beside(result, "frozen", "") + _beside(result, "blind", "blind, ") + _copies(result)
     lines += [f"  {e['source'][:80]} -> {e['written'][:80]}" for e in result.get("examples", ())]
     if "semi" in result:
         lines.append(
@@ -249,21 +249,26 @@ def _sound(result: dict) -> list[str]:
     return lines + ([result["collapse"]] if "collapse" in result else [])
 
 
-def _blind(result: dict) -> list[str]:
-    """The rows that understand nothing, and by how much the model is better."""
+def _beside(result: dict, kind: str, word: str) -> list[str]:
+    """The rows that the model is set against, and by how much it is better."""
     lines = []
     sign = -1 if result.get("lower_is_better") else 1
-    for row in result["blind"]:
+    for row in result.get(kind, ()):
         less = {name: sign * value for name, value in row["difference"].items()}
         low, high = sorted((less["low"], less["high"]))
         lines.append(
-            f"blind, {row['name']}: {row[result['metric']]:.3f} [{row['low']:.3f}, {row['high']:.3f}]; "
+            f"{word}{row['name']}: {row[result['metric']]:.3f} [{row['low']:.3f}, {row['high']:.3f}]; "
             f"the model is better by {less['mean']:+.3f} [{low:+.3f}, {high:+.3f}]"
         )
-    copies, repaired = result.get("copies"), result.get("repaired")
-    lines += [f"{copies} test rows are copies of training rows"] * bool(copies)
-    lines += [f"in {repaired} test sentences the likeliest tags were no sequence of spans: the likeliest such sequence is taken"] * bool(repaired)  # fmt: skip
     return lines
+
+
+def _copies(result: dict) -> list[str]:
+    """What the test rows share with those that were learned from, and what had to be repaired in the answers."""
+    copies, repaired, repeated = result.get("copies"), result.get("repaired"), result.get("repeated")
+    lines = [f"{copies} test rows are copies of training rows"] * bool(copies)
+    lines += [f"{repeated} test pairs share a text with the training pairs"] * bool(repeated)
+    return lines + [f"in {repaired} test sentences the likeliest tags were no sequence of spans: the likeliest such sequence is taken"] * bool(repaired)  # fmt: skip
 
 
 def _rounds(pseudo: dict, metric: str) -> list[str]:

@@ -23,7 +23,7 @@ class Arguments(Common):
     """A column for each class."""
     batch: int = 256
     column: str | None = None
-    """The column that holds the data, where the guess is wrong."""
+    """The column that holds the data, where the guess is wrong; of pairs two, sentence1,sentence2."""
     max_bad: float = 1.0
     """Share of rows that may be broken before it is an error; they get no prediction and are counted."""
     device: str = "auto"
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> None:
         Arguments,
         argv,
         "predict",
-        "Labels and calibrated confidences for new data; objects; masks; tags; answers; transcripts.",
+        "Labels and calibrated confidences for new data; numbers of pairs; objects; masks; tags; answers; texts; transcripts.",
     )
     model = load_model(arguments.model)
     _check_out(arguments.out, model.task.wants)
@@ -82,6 +82,11 @@ def _check_out(out: str | None, wants: str) -> None:
         raise RequestError(f"{out!r} is not empty: masks are not mixed with what is there.", "Give -o a new folder.")
 
 
+def check_table(out: str | None) -> None:
+    """RequestError, before anything is computed, where `out` is no kind of table that is written."""
+    _check_out(out, "class")
+
+
 def _line(row: dict) -> str:
     """One answer on the screen."""
     if "question" in row:
@@ -95,6 +100,8 @@ def _line(row: dict) -> str:
         return "\t".join([row["name"], *(f"{t} = {k} ({a} to {b}, {_words(c)})" for t, k, a, b, c in spans)])
     if "text" in row:
         return "\t".join([row["name"], row["text"], _words(row["confidence"])])
+    if "cosine" in row:
+        return "\t".join([row["name"], _words(row["label"]), f"cosine {_words(row['cosine'])}"])
     label = str(row["label"]) if isinstance(row["label"], float) else _words(row["label"])
     place = "\t".join(f"{row[k]:.1f}" for k in ("x", "y", "width", "height")) if "width" in row else ""
     return "\t".join(filter(None, [row["name"], label, _words(row["confidence"]), place]))

@@ -1,6 +1,7 @@
 """Embedding, the protocol with its controls, statistics, the verdict; finetuning under the protocol, and prediction."""
 
 from .adapt import Finetuned, finetune
+from .cluster import Clustered, cluster
 from .compare import compare
 from .embed import embed, embed_layers
 from .embed_files import Embedded, embed_to
@@ -13,6 +14,6 @@ from .similarity import similarity
 from .words import words
 
 __all__ = [
-    "Embedded", "Finetuned", "Generated", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "generate", "label_curve", "load_model",
+    "Clustered", "Embedded", "Finetuned", "Generated", "cluster", "compare", "embed", "embed_layers", "embed_to", "evaluate", "finetune", "generate", "label_curve", "load_model",
     "predict", "search", "similarity", "words",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from ..core import DataError, RequestError
 from ..core.listener import Listener
 from ..data import Aligned, Labels, open_source, splits
 from ..data.sniff import guess_label
+from ..data.source import Source
 from ..tasks.similarity import Similarity
 from .protocol import HELD_OUT, VALIDATION
 
@@ -37,20 +38,22 @@ class PairProblem:
     notes: tuple[str, ...] = ()
 
 
-def open_pairs(spec, columns: Sequence[str], modality, listener: Listener, max_bad: float = 0.01) -> Aligned:
-    """The two columns of `spec` (named, or the two that hold texts), packed as `modality` has it."""
+def open_pairs(
+    spec, columns: Sequence[str], modality, listener: Listener, max_bad: float = 0.01, flag: str = "--columns first second"
+) -> Aligned:  # fmt: skip
+    """The two columns of `spec` (named, or the two that hold texts), packed as `modality` has it; `flag` is how a remedy says to name them."""
     if isinstance(spec, Aligned):
         return spec
-    source = open_source(spec)
+    source = spec if isinstance(spec, Source) else open_source(spec)
     if not columns:
         columns = source.of_kind("text")
         if len(columns) != 2:
             raise RequestError(
                 f"{source.name} has {len(columns)} columns of texts ({', '.join(columns) or 'none'}); a pair takes two.",
-                "Name them: --columns first second.",
+                f"Name them: {flag}.",
             )
     if len(columns) != 2 or columns[0] == columns[1]:
-        raise RequestError(f"--columns {' '.join(columns)} names no pair.", "Name two columns: --columns first second.")
+        raise RequestError(f"{', '.join(columns)}: these name no pair.", f"Name two columns: {flag}.")
     for name in columns:
         source.need(name)
     kind = modality if modality is not None else modalities.find("text").fit(source, columns[0])
@@ -58,13 +61,15 @@ def open_pairs(spec, columns: Sequence[str], modality, listener: Listener, max_b
     return Aligned.open(source, dict(zip(("first", "second"), columns, strict=True)), kind, max_bad=max_bad)
 
 
-def prepare(data: Aligned, test: Aligned | None, labels: str | np.ndarray | None, seed: int) -> PairProblem:
+def prepare(
+    data: Aligned, test: Aligned | None, labels: str | np.ndarray | None, seed: int, group: str | None = None
+) -> PairProblem:  # fmt: skip
     """The split of `data` into training, validation and (without a `test` of one's own) test pairs.
 
-    Pairs that share a text with one another, through however many others, stay on one side.  Raises DataError where a side has fewer than ten
+    Pairs that share a text with one another, through however many others, or a value of the column `group`, stay on one side.  Raises DataError where a side has fewer than ten
     labelled pairs."""
     known = _numbers(data, labels)
-    tied = shared_texts([data.contents(role) for role in data.parts])
+    tied = _tied(data, group)
     parts = {"train": 1 - VALIDATION, "validation": VALIDATION}
     if test is None:
         parts = {name: share * (1 - HELD_OUT) for name, share in parts.items()} | {"test": HELD_OUT}
@@ -85,13 +90,24 @@ def prepare(data: Aligned, test: Aligned | None, labels: str | np.ndarray | None
     few = [n for n, rows in {**where, "test": truth}.items() if len(rows) < LEAST]
     if few:
         raise DataError(f"The {few[0]} side holds fewer than {LEAST} labelled pairs.", "Give more labelled pairs.")
-    values = known.values[where["train"]]
-    task = Similarity(mean=float(values.mean()), scale=float(values.std()) or 1.0)  # type: ignore[call-arg]
+    task = _task(known.values[where["train"]], [part.column for part in data.parts.values()])
     return PairProblem(
         task, data.subset(pool), known.values[pool], place[where["train"]], place[where["validation"]], tested, truth,
-        shared_texts([tested.contents(role) for role in tested.parts]), repeated,
+        _tied(tested, group), repeated,
         (f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} pairs have a number.",),
     )  # fmt: skip
+
+
+def _task(values: np.ndarray, columns: Sequence[str]) -> Similarity:
+    """The task of these training numbers."""
+    made = {"mean": float(values.mean()), "scale": float(values.std()) or 1.0}
+    return Similarity(**made, low=float(values.min()), high=float(values.max()), first=columns[0], second=columns[1])  # type: ignore[call-arg]
+
+
+def _tied(data: Aligned, group: str | None) -> np.ndarray:
+    """(rows,) pairs with one number belong together: they share a text, or the value of a column that was named."""
+    shared = shared_texts([data.contents(role) for role in data.parts])
+    return shared if group is None else splits.units(len(data), shared, data.first.groups(group))
 
 
 def shared_texts(contents: list[np.ndarray]) -> np.ndarray:

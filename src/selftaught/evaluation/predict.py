@@ -30,7 +30,8 @@ def load_model(folder: str | Path) -> Finetuned:
         return elsewhere
     if not (home / LABELS).is_file():
         raise ModelError(
-            f"{str(folder)!r} holds an encoder without a task.", "Finetune it first: selftaught finetune RUN DATA."
+            f"{str(folder)!r} holds an encoder without a task.",
+            "Finetune it first: selftaught finetune RUN DATA. Without labels: selftaught cluster RUN DATA; selftaught search RUN DATA QUERY.",
         )
     about = files.read_json(home, LABELS)
     try:
@@ -64,7 +65,7 @@ def predict(
     model: str | Path | Finetuned, data, *, batch: int = 256, device: str | None = "cpu", probabilities: bool = False,
     column: str | None = None, max_bad: float = 1.0, listener: Listener | None = None,
 ) -> pa.Table:  # fmt: skip
-    """A table of row (int64 id), name, label and confidence, one line a row of `data`.
+    """A table of row (int64, of the source: rows that cannot be read leave gaps), name, label and confidence, one line a row of `data`.
 
     Classes: label is the class's name, confidence its probability after temperature scaling; `probabilities` adds a column
     "p:CLASS" for each.  Where a row may have several labels, label and confidence are lists, the surest first.  Numbers: label is float64 and confidence null.
@@ -81,7 +82,7 @@ def predict(
     rows = open_dataset(data, found.modality, listener, column=column, max_bad=max_bad)
     out = outputs(found.model.to(where), rows, np.arange(len(rows)), device=where, batch=batch)
     guesses = found.task.predict(out)
-    table = {"row": pa.array(rows.ids), "name": pa.array(rows.names(np.arange(len(rows))), pa.string())}
+    table = {"row": pa.array(rows.source_rows()), "name": pa.array(rows.names(np.arange(len(rows))), pa.string())}
     about = {"rejected": str(len(getattr(rows, "rejected", ())))}
     if found.task.wants == "number":
         table |= {"label": pa.array(guesses), "confidence": pa.nulls(len(rows), pa.float64())}

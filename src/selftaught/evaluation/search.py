@@ -17,20 +17,21 @@ from ..nets import store
 from ..train.precision import device_of
 from .embed import embed
 from .opening import open_dataset, open_encoders
+from .texts import is_text, shortened, texts_of
 
 ROW = "row:"
 """A query that is a row of the data: "row:17"."""
 
 
 def search(
-    run, data, queries: Sequence, *, k: int = 10, column: str | None = None, max_bad: float = 0.01, batch: int = 256,
-    device: str | None = "cpu", listener: Listener | None = None,
+    run, data, queries: Sequence, *, k: int = 10, column: str | None = None, query_column: str | None = None, max_bad: float = 0.01,
+    batch: int = 256, device: str | None = "cpu", listener: Listener | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The `k` nearest rows of `data` to each query: {"rows", "dimensions", "queries": [{"query", "hits": [{"row", "name", "score"}]}]}.
 
     data: what `embed` takes, or the Parquet file or folder of parts that `embed` wrote with the same encoder.  A query is data itself
-    (a file, a folder or table: each row asks), a row of `data` ("row:17", which does not find itself), or for text the words.
-    Scores are cosines in -1 to 1, best first.  Cost: one pass of the encoder over what is not embedded, and 2 Q N D operations.
+    (a file, a folder or table: each row asks, its column `query_column`), a row of `data` ("row:17", which does not find itself), or for text the words.
+    Where `data` are texts, a hit holds the beginning of its "text".  Scores are cosines in -1 to 1, best first.  Cost: one pass of the encoder over what is not embedded, and 2 Q N D operations.
     Raises RequestError where embeddings are another model's, or where a query is nothing.
     """
     if k < 1:
@@ -40,28 +41,39 @@ def search(
     listener, where = listener or Listener(), str(device_of(device))
     encoders, modality = open_encoders(run)
     encoder = encoders[0]
-    if _is_embedded(data):
-        ids, names, bank = _embedded(Path(data), encoder)
+    held = None
+    if is_embedded(data):
+        ids, names, bank = read_embedded(Path(data), encoder)
     else:
         rows = open_dataset(data, modality, listener, column=column, max_bad=max_bad)
         modality = modality or rows.modality
         ids, names = rows.ids, rows.names()
+        held = rows if is_text(rows) else None
         bank = embed(encoder, rows, batch=batch, device=where, listener=listener)
     asked, vectors, own = [], [], []
     for query in queries:
-        for label, vector, row in _asked(query, ids, names, bank, encoder, modality, batch, where, listener):
+        for label, vector, row in _asked(query, ids, names, bank, encoder, modality, query_column, max_bad, batch, where, listener):  # fmt: skip
             asked.append(label)
             vectors.append(vector)
             own.append(row)
     found = _nearest(np.stack(vectors), bank, k, np.array(own))
+    text = _texts(held, {i for hits in found for i, _ in hits})
     return {
         "rows": len(bank),
         "dimensions": bank.shape[1],
         "queries": [
-            {"query": label, "hits": [{"row": int(ids[i]), "name": names[i], "score": round(s, 6)} for i, s in hits]}
+            {"query": label, "hits": [{"row": int(ids[i]), "name": names[i], "score": round(s, 6), **text.get(i, {})} for i, s in hits]}
             for label, hits in zip(asked, found, strict=True)
         ],
-    }
+    }  # fmt: skip
+
+
+def _texts(held, places: set[int]) -> dict[int, dict[str, str]]:
+    """{place: {"text": its beginning}} of the rows that were found; empty where rows are no texts, or are embeddings alone."""
+    some = sorted(places)
+    if held is None or not some:
+        return {}
+    return {i: {"text": shortened(text)} for i, text in zip(some, texts_of(held.subset(some)), strict=True)}
 
 
 def _nearest(queries: np.ndarray, bank: np.ndarray, k: int, own: np.ndarray) -> list[list[tuple[int, float]]]:
@@ -74,8 +86,10 @@ def _nearest(queries: np.ndarray, bank: np.ndarray, k: int, own: np.ndarray) -> 
     return out
 
 
-def _asked(query, ids, names, bank, encoder: Encoder, modality, batch: int, device: str, listener: Listener):
+def _asked(query, ids, names, bank, encoder: Encoder, modality, column: str | None, max_bad: float, batch: int, device: str, listener: Listener):  # fmt: skip
     """(name, vector, place among the rows or -1) of what one query asks with."""
+    if isinstance(query, str) and not query.strip():
+        raise RequestError("An empty query finds nothing.", f'Name a file, "{ROW}0", or words where the data are text.')
     if isinstance(query, str) and query.startswith(ROW):
         place = _place(query, ids)
         return [(names[place], bank[place], place)]
@@ -86,7 +100,7 @@ def _asked(query, ids, names, bank, encoder: Encoder, modality, batch: int, devi
             f'Name a file, a folder or a table, or a row of the data: "{ROW}0".',
         )
     source = query if is_path else {"text": [query]}
-    rows = open_dataset(source, modality, listener, max_bad=0.0)
+    rows = open_dataset(source, modality, listener, column=column if is_path else None, max_bad=max_bad)
     vectors = embed(encoder, rows, batch=batch, device=device, listener=listener)
     labels = rows.names() if is_path else [query]
     return [(label, vector, -1) for label, vector in zip(labels, vectors, strict=True)]
@@ -100,7 +114,7 @@ def _place(query: str, ids: np.ndarray) -> int:
     return int(found[0])
 
 
-def _is_embedded(data) -> bool:
+def is_embedded(data) -> bool:
     """Whether this is a file, or a folder of parts, with the columns that `embed` writes."""
     if not isinstance(data, str | Path):
         return False
@@ -123,7 +137,7 @@ def _schema(path: Path) -> list[str]:
         return []  # whoever opens it as data says what is wrong with it
 
 
-def _embedded(path: Path, encoder: Encoder) -> tuple[np.ndarray, list[str], np.ndarray]:
+def read_embedded(path: Path, encoder: Encoder) -> tuple[np.ndarray, list[str], np.ndarray]:
     """(ids, names, vectors) of what `embed` wrote; refused where it was another model's."""
     import pyarrow as pa
     import pyarrow.parquet as pq

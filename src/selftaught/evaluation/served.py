@@ -73,6 +73,7 @@ SERVICES = {
     "mask": _DENSE,
     "tags": _SPANS,
     "answers": _SPANS,
+    "pair": Service("pair_models", "pairs", also=("schedule", "layer_decay")),
     "text": Service("sequences", "sequences", ("beams", "length_penalty", "longest")),
     "transcript": _CLIPS,
     "frames": replace(_CLIPS, options=()),

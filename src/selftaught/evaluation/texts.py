@@ -36,6 +36,8 @@ EPOCHS, MANY = (25, 5), 2_000
 RATES = (0.1, 0.5)
 """Rates of which validation chooses, as it chooses the scratch control's views."""
 DRAWS = 3
+SHOWN = 160
+"""Characters of a text that are shown of it."""
 _DEAD = -1e3
 """The logit of a class that no training row has."""
 
@@ -54,6 +56,12 @@ def texts_of(dataset) -> list[str]:
         else:
             found.append(payload.decode("utf-8", "replace") if isinstance(payload, bytes) else str(payload))
     return found
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """A text in one line, cut where it is long."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 @dataclass

@@ -1,4 +1,8 @@
-"""Retrieval: rows of the same class as a query, found among the nearest rows; nothing is trained."""
+"""Retrieval: rows of the same class as a query, found among the nearest rows; nothing is trained.
+
+selftaught search RUN DATA queries.csv -k 10 -o hits.parquet finds the nearest rows of DATA to each query, exactly, by cosine: rank, row and score (and the text).
+DATA may be what selftaught embed wrote, so that a collection is embedded once.  selftaught evaluate describes retrieval wherever there are classes.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,11 @@
 Data: a table with two columns of payloads and one of numbers (STS: columns sentence1, sentence2, score).  The cosine needs no label; the
 probe is a ridge regression on |u - v| and u * v of the two representations (Conneau et al. 2017, InferSent; Conneau & Kiela 2018, SentEval).
 Figures: Spearman's rank correlation, which decides, and Pearson's.
+
+selftaught evaluate RUN pairs.csv --task similarity asks whether pretraining helped; selftaught finetune RUN pairs.csv --task similarity --column sentence1,sentence2
+--labels score trains the encoder itself until the cosine is the number, scaled to 0 to 1 (Reimers & Gurevych 2019, Sentence-BERT, arXiv 1908.10084, its regression
+objective); selftaught predict MODEL pairs.csv gives each pair's number and cosine, and selftaught export MODEL --to sentence-transformers hands the encoder over.
+When finetuning fails: a few hundred pairs, which teach their own words; numbers that are no likeness (a question and its answer).
 """
 
 from __future__ import annotations
@@ -11,8 +16,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from ..core import RequestError
 from ..core.task import Task
 from ..measures.correlation import pearson, spearman
 
@@ -27,6 +35,14 @@ class Similarity(Task):
     """Mean of the training targets."""
     scale: float = 1.0
     """Standard deviation of the training targets."""
+    first: str = ""
+    """Column of the first texts that was learned from."""
+    second: str = ""
+    """Column of the second ones."""
+    low: float = 0.0
+    """The number that a cosine of 0 stands for: the least of the training targets."""
+    high: float = 1.0
+    """The number that a cosine of 1 stands for: the greatest."""
     metric: str = "spearman"
     """What decides: the rank correlation with the targets."""
 
@@ -34,12 +50,19 @@ class Similarity(Task):
     def outputs(self) -> int:
         return 1
 
-    def head(self, dim: int):
-        raise RequestError(
-            "Similarity of pairs trains no network here.",
-            "selftaught evaluate RUN DATA --task similarity probes pairs; train on pairs with sentence-transformers after "
-            "selftaught export RUN --to sentence-transformers.",
-        )
+    def head(self, dim: int) -> nn.Module:
+        """Nothing: the cosine of two representations has no parameters."""
+        return nn.Identity()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error of cosines (B,) against the targets, scaled so that `low` is 0 and `high` is 1."""
+        with torch.autocast(outputs.device.type, enabled=False):
+            wanted = (targets.double() - self.low) / (self.high - self.low)
+            return F.mse_loss(outputs.float(), wanted.float())
+
+    def number(self, cosines: np.ndarray) -> np.ndarray:
+        """The numbers that cosines (N,) stand for, in the unit of the targets."""
+        return self.low + np.asarray(cosines, np.float64) * (self.high - self.low)
 
     def features(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """(N, 2 D) of two representations (N, D): |u - v| and u * v, which do not depend on the order of the pair."""

@@ -109,7 +109,7 @@ def tune(
     model = Tuned(copy.deepcopy(encoder), task.head(encoder.dim)).to(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(random.key(plan.seed, "finetune"))
-        groups = _groups(model, plan)
+        groups = groups_of(model, plan)
         model.to(device)
         with _beside(companion, model.encoder, plan, len(train), device) as beside:
             groups += beside.groups(plan.weight_decay) if beside else []
@@ -119,7 +119,8 @@ def tune(
     return model.eval(), history
 
 
-def _groups(model: Tuned, plan: Plan) -> list[dict]:
+def groups_of(model: Tuned, plan: Plan) -> list[dict]:
+    """What trains, by layer with its rate; with lora the adapters, which are put in here, and the head."""
     if plan.mode != "lora":
         return layer_groups(model, plan.layer_decay, plan.weight_decay)
     adapters = lora.inject(model.encoder, rank=plan.rank)
@@ -132,11 +133,11 @@ def _beside(companion: Companion | None, encoder: Encoder, plan: Plan, rows: int
         return contextlib.nullcontext()
     if plan.mode != "full":
         raise RequestError(f"--method trains the whole encoder, not --mode {plan.mode}.", "Use --mode full.")
-    batches, epochs = _length(plan, rows)
+    batches, epochs = length_of(plan, rows)
     return companion.attach(encoder, batches * epochs, device)
 
 
-def _length(plan: Plan, rows: int) -> tuple[int, int]:
+def length_of(plan: Plan, rows: int) -> tuple[int, int]:
     """(steps of an epoch, epochs)."""
     batches = max(1, math.ceil(rows / plan.batch))
     return batches, max(plan.epochs, math.ceil(plan.steps / batches))
@@ -145,11 +146,11 @@ def _length(plan: Plan, rows: int) -> tuple[int, int]:
 def _train(
     model, groups, task: Task, data, targets, train, validation, plan: Plan, device, listener: Listener, beside
 ) -> History:
-    batches, epochs = _length(plan, len(train))
+    batches, epochs = length_of(plan, len(train))
     recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=WARMUP[plan.schedule], schedule=plan.schedule)
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.999), fused=fused)
-    view_of, wanted = _training_views(data, plan, device), torch.from_numpy(np.ascontiguousarray(targets))
+    view_of, wanted = training_views(data, plan, device), torch.from_numpy(np.ascontiguousarray(targets))
     dtype = precision_for(device).dtype
     history, best, kept = History(kept=epochs), None, None
     stacked = stack(model)
@@ -196,7 +197,7 @@ def _train(
     return history
 
 
-def _training_views(data, plan: Plan, device: torch.device) -> Callable:
+def training_views(data, plan: Plan, device: torch.device) -> Callable:
     """(places, step, progress) -> views on the device: mild where the modality has such, else clean."""
     modality = data.modality
     facts = Facts(rows=len(data), modality=modality, batch=plan.batch, device=device.type)
