@@ -164,14 +164,13 @@ class OverTime(BatchNorm1d):
         return y.view(rows, time, channels, bands).permute(0, 2, 1, 3)
 
 
-class Strided(nn.Conv2d):
-    """A convolution that is safe with few channels: the backward pass of torch 2.13 on a processor writes beyond its memory where fewer than 8 channels are
-    read with a stride in channels-last order, so that these are read in plain order."""
+class Widen(nn.Conv2d):
+    """A 1 x 1 convolution with a stride that is safe with few channels: the backward pass of torch 2.13 on a processor writes beyond its memory where fewer than
+    8 channels are read by weights in channels-last order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.in_channels >= 8:
-            return super().forward(x)
-        return self._conv_forward(x.contiguous(), self.weight.contiguous(), self.bias)
+        weight = self.weight if self.in_channels >= 8 else self.weight.clone(memory_format=torch.contiguous_format)
+        return self._conv_forward(x, weight, self.bias)
 
 
 class SoundBlock(nn.Module):
@@ -180,9 +179,9 @@ class SoundBlock(nn.Module):
     def __init__(self, inputs: int, width: int, stride: tuple[int, int]):
         super().__init__()
         self.stride = stride
-        self.conv1, self.norm1 = Strided(inputs, width, 3, stride, 1, bias=False), OverTime(width)
+        self.conv1, self.norm1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), OverTime(width)
         self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), OverTime(width)
-        self.widen = Strided(inputs, width, 1, stride, bias=False)
+        self.widen = Widen(inputs, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         keep = keep[:, :: self.stride[0]]
