@@ -1,5 +1,6 @@
 """Pretraining and finetuning on sounds: a published model hears at its own rate and goes on with its codes, kills leave no trace, labels with hidden parts."""
 
+import json
 import os
 import shutil
 import signal
@@ -99,24 +100,33 @@ def test_methods_on_log_mel_refuse_encoders_of_waves_before_they_begin(folder, m
 
 
 LEARN = """
-import sys
+import json, sys
 from selftaught import train
-train.pretrain(sys.argv[1], method="best-rq", out=sys.argv[2], steps=40, save_every=3, recipe={"batch": 8}, encoder_options={"width": 16, "depth": 1, "heads": 2})
+train.pretrain(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[3]))
 """
+TOKENS = {"width": 16, "depth": 1, "heads": 2}
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(folder, tmp_path):
-    small = {"width": 16, "depth": 1, "heads": 2}
-    whole = train.pretrain(folder, method="best-rq", out=tmp_path / "whole", steps=40, save_every=3, recipe={"batch": 8}, encoder_options=small)  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "encoder"),
+    [
+        ("best-rq", TOKENS),
+        pytest.param("simclr", {"widths": [16, 16]}, marks=pytest.mark.slow),
+        pytest.param("wav2vec2", {"channels": [8], **TOKENS}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(folder, method, encoder, tmp_path):
+    words = {"method": method, "steps": 30, "save_every": 3, "recipe": {"batch": 8}, "encoder_options": encoder}
+    whole = train.pretrain(folder, out=tmp_path / "whole", **words)
     path = os.pathsep.join(sys.path)
-    run = subprocess.Popen([sys.executable, "-c", LEARN, str(folder), str(tmp_path / "cut")], env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    run = subprocess.Popen([sys.executable, "-c", LEARN, str(folder), str(tmp_path / "cut"), json.dumps(words)], env={**os.environ, "PYTHONPATH": path})  # fmt: skip
     until, kept = time.monotonic() + 120, tmp_path / "cut" / "checkpoints"
     while run.poll() is None and time.monotonic() < until and not (kept.is_dir() and len(list(kept.iterdir())) > 1):
         time.sleep(0.01)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     again = train.resume(tmp_path / "cut")
-    assert 0 < again.result["resumed_from_step"] < 40
+    assert 0 < again.result["resumed_from_step"] < 30
     assert same(whole, again)
     assert [r["loss"] for r in again.run.metrics()] == [r["loss"] for r in whole.run.metrics()]
 
