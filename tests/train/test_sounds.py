@@ -107,16 +107,8 @@ train.pretrain(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[3]))
 TOKENS = {"width": 16, "depth": 1, "heads": 2}
 
 
-@pytest.mark.parametrize(
-    ("method", "encoder"),
-    [
-        ("best-rq", TOKENS),
-        pytest.param("simclr", {"widths": [16, 16]}, marks=pytest.mark.slow),
-        pytest.param("wav2vec2", {"channels": [8], **TOKENS}, marks=pytest.mark.slow),
-    ],
-)
-def test_a_killed_run_goes_on_to_the_same_bits(folder, method, encoder, tmp_path):
-    words = {"method": method, "steps": 30, "save_every": 3, "recipe": {"batch": 8}, "encoder_options": encoder}
+def test_a_killed_run_goes_on_to_the_same_bits(folder, tmp_path):
+    words = {"method": "best-rq", "steps": 30, "save_every": 3, "recipe": {"batch": 8}, "encoder_options": TOKENS}
     whole = train.pretrain(folder, out=tmp_path / "whole", **words)
     path = os.pathsep.join(sys.path)
     run = subprocess.Popen([sys.executable, "-c", LEARN, str(folder), str(tmp_path / "cut"), json.dumps(words)], env={**os.environ, "PYTHONPATH": path})  # fmt: skip
