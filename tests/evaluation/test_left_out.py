@@ -46,7 +46,10 @@ def test_intervals_over_folds_are_students():
     top = rng.uniform(size=(2, 3, 120))
     means = np.array([top[:, :, of == k].mean() for k in range(6)])
     got = interval(Scores(top, np.ones(120), None), Folds(of))
-    low, high = stats.t.interval(0.95, 5, means.mean(), stats.sem(means))
+    error = np.sqrt(
+        means.var(ddof=1) * (1 / 6 + 1 / 5)
+    )  # Nadeau & Bengio 2003: each fold tests a fifth of what it learns from
+    low, high = stats.t.interval(0.95, 5, means.mean(), error)
     np.testing.assert_allclose([got.mean, got.low, got.high], [means.mean(), low, high])
     one = interval(Scores(top, np.ones(120)), Folds(np.zeros(120, int)))
     assert (one.low, one.high) == (0, 1)
@@ -54,16 +57,37 @@ def test_intervals_over_folds_are_students():
     assert 0 <= clipped.low <= clipped.high <= 1
 
 
-def test_the_interval_covers_new_people():
-    """People differ; the mean difference over people is 0.05.  Draws and rows add noise of their own in each fold."""
-    rng, held = np.random.default_rng(1), 0
-    for _ in range(400):
-        person = 0.05 + 0.06 * rng.standard_normal(6)
-        rows = person[:, None, None] + 0.03 * rng.standard_normal((6, 4, 1)) + 0.3 * rng.standard_normal((6, 4, 25))
-        top = rows.transpose(1, 0, 2).reshape(1, 4, 150)
-        got = interval(Scores(top, np.ones(150), (-1.0, 1.0)), Folds(np.repeat(np.arange(6), 25)))
-        held += got.low <= 0.05 <= got.high
-    assert 0.925 <= held / 400 <= 0.975
+def learned(rng, groups: int, each: int, width: int, people: float) -> np.ndarray:
+    """(2, groups * each) bool: what two read-outs, one on clearer features than the other, get right of each group when they are fitted on the others."""
+    label = rng.integers(0, 2, (groups, each)) * 2 - 1.0
+    right = []
+    for clear in (0.4, 0.25):
+        mean = np.zeros(width)
+        mean[:3] = clear
+        own = rng.normal(0, 0.5 * people, (groups, 1, width))
+        rows = label[..., None] * (mean + own) + rng.normal(0, 1, (groups, each, width))
+        for held in range(groups):
+            some = np.arange(groups) != held
+            known, told = rows[some].reshape(-1, width), label[some].reshape(-1)
+            weights = np.linalg.solve(known.T @ known + 5 * np.eye(width), known.T @ told)
+            right.append((rows[held] @ weights) * label[held] > 0)
+    return np.reshape(right, (2, groups * each))
+
+
+@pytest.mark.parametrize(("each", "width", "people"), [(12, 20, 0.4), (6, 24, 0.0)])
+def test_the_interval_covers_although_folds_share_training_rows(each, width, people):
+    """New people and new training sets: the truth is the mean over all of them; without a correction a tenth of the intervals miss it."""
+    rng, units = np.random.default_rng(1), Folds(np.repeat(np.arange(6), each))
+    both = [learned(rng, 6, each, width, people).astype(float) for _ in range(500)]
+    truth = np.mean([a.mean() - b.mean() for a, b in both])
+    held = plain = 0
+    for a, b in both:
+        got = interval(Scores((a - b)[None, None], np.ones(6 * each), (-1.0, 1.0)), units)
+        held += got.low <= truth <= got.high
+        half = (got.high - got.low) / 2 / np.sqrt(1 + 6 / 5)
+        plain += abs(got.mean - truth) <= half
+    assert 0.94 <= held / 500 <= 0.99
+    assert plain / 500 < 0.925
 
 
 def test_nothing_of_a_group_is_seen_before_it_is_tested():
@@ -93,7 +117,7 @@ def test_features_that_are_common_help_and_the_table_is_by_group(result):
     assert row["mean"] == pytest.approx(np.mean([c["mean"] for c in cells]), abs=1e-5)
     gaps = [c["mean"] - o["mean"] for c, o in zip(cells, [c for c in result["folds"] if (c["features"], c["probe"], c["labels_per_class"]) == ("raw", "linear", "all")])]  # fmt: skip
     (told,) = [d for d in result["differences"] if (d["b"], d["probe"], d["labels_per_class"]) == ("raw", "linear", "all")]  # fmt: skip
-    low, high = stats.t.interval(0.95, 5, np.mean(gaps), stats.sem(gaps))
+    low, high = stats.t.interval(0.95, 5, np.mean(gaps), np.sqrt(1 + 6 / 5) * stats.sem(gaps))
     assert (told["low"], told["high"]) == pytest.approx((low, high), abs=1e-5)
 
 

@@ -1,5 +1,9 @@
 """Encoders of sound and their front end: equal to a loop in float64 and to transformers', blind to padding, masks, stages."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +165,24 @@ def test_what_does_not_fit_is_said():
         encoder(View("image", parts={"pixels": torch.zeros(1, 3, 8, 8)}))
     with pytest.raises(RequestError, match="3 means"):
         build("sound-conv", bands=16, mean=(0.0,) * 3)
+
+
+NARROW = """
+import torch
+from selftaught.core import View
+from selftaught.nets import build
+torch.set_num_threads(1)
+for stem, widths in ((4, (4, 4)), (4, (8, 8)), (6, (6, 7))):
+    net = build("sound-conv", rate=8000, bands=32, stem=stem, widths=widths, blocks=(1, 1), strides=(2, 2)).to(memory_format=torch.channels_last)
+    for length in (4000, 3111):
+        for _ in range(3):
+            wave = (1000 * torch.randn(6, length)).to(torch.int16)
+            net(View("sound", parts={"wave": wave, "length": torch.full((6,), length)})).square().sum().backward()
+assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+"""
+
+
+def test_few_channels_do_not_crash_the_backward_pass():
+    """Torch 2.13 dies of it (a signal, not an exception), so another process tries."""
+    done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert done.returncode == 0, done.stderr

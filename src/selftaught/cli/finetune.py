@@ -68,8 +68,9 @@ class Arguments(Common):
     (numbers: in all; transcribe, frames: clips), on the same draws, and scored on the same test rows."""
     draws: int = 3
     """Draws a point of the curve."""
-    views: Literal["mild", "plain"] = "mild"
-    """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters)."""
+    views: Literal["mild", "plain", "masked", "augment"] = "mild"
+    """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters); masked, of sounds: bands and stretches
+    of time hidden as well (SpecAugment); augment, for tasks of whole rows: changed as strongly as pretraining's views."""
     boxes: Literal["xyxy", "xywh", "cxcywh"] | None = None
     """detect: how a table's boxes are written (default: what the numbers allow, said aloud)."""
     ignore: tuple[int, ...] = ()
@@ -202,6 +203,10 @@ def _refuse(arguments: Arguments, served) -> None:
                 f"--{name.replace('_', '-')} is for --task {' or '.join(tasks_of(name))}.",
                 "Leave it out, or name such a task with --task.",
             )
+    if arguments.views in ("masked", "augment") and served is not None and "views" not in served.also:
+        raise RequestError(
+            f"--views {arguments.views} means nothing for --task {arguments.task}.", "Take mild or plain."
+        )
     if served is not None:
         refuse(
             arguments,

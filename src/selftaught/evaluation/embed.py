@@ -59,6 +59,9 @@ def _sweep(
     encoder, dataset, layers: Sequence[Layer | None] | Literal["all"], batch: int, device, dtype: str, rows, listener
 ) -> list[np.ndarray]:
     view_of = _views(dataset, batch, device)
+    check = getattr(dataset.modality, "check", None)
+    if check is not None:
+        check(encoder)
     was = encoder.training
     encoder.to(device).eval()
     try:

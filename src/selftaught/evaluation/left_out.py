@@ -65,7 +65,7 @@ def leave_one_out(run, data, group: str, options: Options) -> dict[str, Any]:
 
     run: one for all folds, or runs that left out a group each (`pretrain --leave-out`), as many for each.  data: an open Dataset; group: its column.
     Read-outs are tuned on whole groups of the training side.  Differences are paired by group, every group counts the same (numbers: every row), and the
-    interval is a t-interval over folds.  Raises RequestError or DataError.  Cost: the probes of every fold; a network is run anew in each.
+    interval is a t-interval over folds, widened because they share training rows.  Raises RequestError or DataError.  Cost: the probes of every fold; a network is run anew in each.
     """
     folds = folds_of(data, group)
     runs, unseen = _runs(run, data, group, folds)
@@ -207,7 +207,7 @@ def _result(group: str, folds: list[Fold], works: list[Work], several: list[Arms
     )  # fmt: skip
     table = _by_fold(folds, units, arms)
     gained = _gained(ours.minus(theirs), units)
-    sentence = f"{verdict.sentence} Each {group} was left out once and counts the same; the interval is over {len(folds)} of them, of which {gained} gain."
+    sentence = f"{verdict.sentence} Each {group} was left out once and counts the same; the interval is over {len(folds)} of them (widened, as they share training rows), of which {gained} gain."
     if seen:
         sentence += f" But pretraining saw the rows that were left out (without labels): with a run a fold (pretrain --leave-out {group}=...) it may be less."
     return {

@@ -66,7 +66,7 @@ class Service:
 _DENSE = Service("dense", "dense", ("boxes", "ignore", "size"))
 _SPANS = Service("spans", "spans", predicts="span_predict")
 _CLIPS = Service(
-    "clips", "clips", ("beams", "upsample", "normaliser"), predicts="clip_predict", also=("pool", "curve", "layer_decay"), curve="clip_curve:clip_curve"
+    "clips", "clips", ("beams", "upsample", "normaliser"), predicts="clip_predict", also=("pool", "curve", "layer_decay", "views"), curve="clip_curve:clip_curve"
 )  # fmt: skip
 SERVICES = {
     "boxes": _DENSE,

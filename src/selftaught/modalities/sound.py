@@ -42,7 +42,7 @@ from ..views.clips import Clip, ToMel
 from ..views.compose import Compose
 from ..views.series import resample
 from ..views.sound import corruptions
-from ..views.spectrogram import joint_sound
+from ..views.spectrogram import Hide, joint_sound
 from . import Guess
 from ._voices import voices
 
@@ -216,6 +216,14 @@ class Sound:
         """Six tenths to all of a sound, as another voice, room and microphone would have it; in log-mel where the encoder reads that."""
         return self._joint(Clip(self.context, (0.6, 1.0)), facts)
 
+    def masked(self, facts: Facts | None = None) -> Transform:
+        """`mild` with parts hidden: two stretches of time of up to 15 % of each sound, and two ranges of as many bands where the encoder reads energies (SpecAugment)."""
+        return Compose((Clip(self.context), Hide(self.front if facts is not None and facts.reads == "mel" else None)))
+
+    def hears(self, lengths: np.ndarray) -> np.ndarray:
+        """(N,) how much of sounds of `lengths` samples an encoder hears at once."""
+        return np.minimum(lengths, self.context)
+
     def local(self, facts: Facts | None = None) -> Transform:
         """A fifth to a half of a sound, changed as `augment` does."""
         return self._joint(Clip(max(1, self.context // 2), (0.2, 0.5)), facts)
@@ -295,7 +303,27 @@ class Sound:
                 f"The encoder {name!r} takes {built.modality}, not sound.",
                 "Leave --encoder out, or take sound-transformer, sound-conv or sound-bank.",
             )
+        self.check(built)
         return built
+
+    def check(self, encoder: Encoder, needs: frozenset[str] | set[str] = frozenset()) -> None:
+        """RequestError where `encoder` hears another rate than these rows have, or a method that predicts log-mel energies (`needs` "target") meets one whose frames are not theirs."""
+        rate = getattr(encoder, "rate", self.rate)
+        if rate != self.rate:
+            raise RequestError(
+                f"The encoder hears {rate} samples a second, the sounds are kept at {self.rate}: it would hear everything {'higher' if rate > self.rate else 'lower'} than it is.",
+                f"Pack the sounds at its rate: --rate {rate} (rate={rate}); they are resampled.",
+            )
+        if "target" in needs and getattr(encoder, "reads", "mel") == "wave":
+            raise RequestError(
+                f"The method predicts each token's log-mel energies, and the tokens of {encoder.kind}, which hears waves, are no whole number of their frames.",
+                "Leave --encoder out, or take sound-transformer. What hears waves learns by wav2vec2 or hubert, or by methods that compare views (simclr, byol, vicreg, dino).",
+            )
+
+    def mismatches(self, encoder: Encoder, view: View, payloads: list, own: bool) -> list[dict[str, str]]:
+        """Nothing is only worth a warning; RequestError as of `check`."""
+        self.check(encoder)
+        return []
 
     def config(self) -> dict:
         """Plain data from which `load` makes the same modality."""

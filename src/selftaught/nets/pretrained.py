@@ -75,6 +75,12 @@ def from_transformers(
     return _with(encoder.eval(), assumed)
 
 
+def sound_rate(source: str, *, download: bool = False) -> int | None:
+    """Samples a second that a model of sounds in transformers' format hears, from a folder or of a hub name; None of models of other kinds."""
+    folder, root = (Path(source), None) if os.path.lexists(source) else snapshot(source, download)
+    return pretrained_speech.rate_of(folder, root, files.read_json(folder, "config.json", root=root))
+
+
 def tensors_of(folder: Path, root: Path | None, unsafe: list[str], wanted: Plan) -> dict[str, torch.Tensor]:
     """{name in the file: tensor} of a folder's safetensors, judged by their headers before one is read."""
     with ExitStack() as opened:

@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from ..core import ModelError, RequestError
+from ..core import Encoder, ModelError, RequestError
 from . import files
 from .architecture import Plan, network_config, settings_of
 from .blank import blank
 from .quantiser import GumbelQuantiser
+from .scrub import SOUND_TYPES
+from .tensors import TensorFile, check_room
 from .wav2vec2 import Wav2Vec2
 
 PROCESSOR = "preprocessor_config.json"
@@ -26,6 +29,8 @@ GAINS = {
     "direction": ("parametrizations.weight.original1", "weight_v"),
 }
 """{ours: names that the weight norm's two tensors have had}, the present one first."""
+BESIDE = "beside.safetensors"
+"""In the folder of a start that is kept: the published head's tensors."""
 HEAD = ("quantizer.codevectors", "quantizer.weight_proj.weight", "project_hid.weight", "project_q.weight")
 """What Wav2Vec2ForPreTraining has besides, without biases."""
 
@@ -150,6 +155,13 @@ def _heard(folder: Path, root: Path | None) -> dict[str, Any]:
     return {"rate": rate, "normalise": normalise}
 
 
+def rate_of(folder: Path, root: Path | None, config: dict) -> int | None:
+    """Samples a second that a folder's model hears; None where `config` is of no such model."""
+    if config.get("model_type") not in SOUND_TYPES:
+        return None
+    return _heard(folder, root).get("rate", Wav2Vec2.rate)
+
+
 def load(folder: Path, root: Path | None, config: dict, *, weights: bool, unsafe: list[str]) -> Wav2Vec2:
     """The encoder of a folder of wav2vec 2.0 or HuBERT, alone or under a head, in eval mode.
 
@@ -175,9 +187,27 @@ def load(folder: Path, root: Path | None, config: dict, *, weights: bool, unsafe
         raise ModelError(
             f"The weights do not fit the config: {', '.join(sorted(missing)[:3])} missing or of another shape."
         )
+    _put_beside(encoder, held)
+    return encoder.eval()
+
+
+def _put_beside(encoder: Wav2Vec2, held: dict[str, Tensor]) -> None:
     beside = {k: v.float() for k, v in held.items() if k.startswith(("quantizer.", "project_hid.", "project_q."))}
     vars(encoder)["beside"] = beside if all(name in beside for name in HEAD) else {}
-    return encoder.eval()
+
+
+def kept_beside(encoder: Encoder) -> dict[str, bytes]:
+    """{file: content} that goes with a start that is kept (see store.save), so that a run which is begun again begins with the folder's codes; {} where there are none."""
+    held: dict[str, Tensor] = getattr(encoder, "beside", {})
+    return {BESIDE: to_bytes(held)} if held else {}
+
+
+def take_beside(encoder: Encoder, folder: Path) -> None:
+    """Puts back what `kept_beside` wrote; ModelError where it is damaged."""
+    if isinstance(encoder, Wav2Vec2) and os.path.lexists(folder / BESIDE):
+        with TensorFile(folder, BESIDE) as file:
+            check_room([file])
+            _put_beside(encoder, dict(file.tensors()))
 
 
 def _bare(name: str) -> str:

@@ -164,6 +164,15 @@ class OverTime(BatchNorm1d):
         return y.view(rows, time, channels, bands).permute(0, 2, 1, 3)
 
 
+class Widen(nn.Conv2d):
+    """A 1 x 1 convolution with a stride that is safe with few channels: the backward pass of torch 2.13 on a processor writes beyond its memory where fewer than
+    8 channels are read by weights in channels-last order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight if self.in_channels >= 8 else self.weight.clone(memory_format=torch.contiguous_format)
+        return self._conv_forward(x, weight, self.bias)
+
+
 class SoundBlock(nn.Module):
     """Two 3 x 3 convolutions over time and pitch beside a shortcut; `stride` of (time, pitch)."""
 
@@ -172,7 +181,7 @@ class SoundBlock(nn.Module):
         self.stride = stride
         self.conv1, self.norm1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), OverTime(width)
         self.conv2, self.norm2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), OverTime(width)
-        self.widen = nn.Conv2d(inputs, width, 1, stride, bias=False)
+        self.widen = Widen(inputs, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
         keep = keep[:, :: self.stride[0]]

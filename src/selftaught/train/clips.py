@@ -13,14 +13,16 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ..core import Encoder, Ragged, Recipe, View, random
+from ..core import Draw, Encoder, Ragged, Recipe, RequestError, Transform, View, random
 from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..data import cache
 from ..nets.ctc import Emitted
 from ..nets.listening import Listening
+from ..views.spectrogram import Hide
 from . import lora, schedule
+from .batches import Batches
 from .clip_feed import AT_ONCE, Feed
 from .finetune import History, Plan
 from .heap import keep_freed_memory
@@ -118,16 +120,21 @@ def _train(job: Tuning, groups: list[dict], train: np.ndarray, validation: np.nd
     checked = None if validation is None or not len(validation) else Feed.of(model.encoder, job.data.sounds, validation, device)  # fmt: skip
     stacked = stack(model)
     trained = [p for g in groups for p in g["params"]]
+    lengths = job.data.sounds.lengths
+    dealt = Batches.of(
+        None if lengths is None else lengths[train], len(train), batches, seed=plan.seed, purpose="clip order"
+    )
+    if dealt.alike:
+        job.listener.say(dealt.describe())
     history, best, kept = History(kept=epochs), None, None
     for epoch in range(epochs):
         _open(job, stacked, epoch, epochs)
         total = 0.0
-        order = random.permutation(random.key(plan.seed, "clip order", epoch), len(train)).numpy()
-        for k, rows in enumerate(np.array_split(order, batches)):
+        for k, rows in enumerate(dealt.epoch(epoch)):
             step = epoch * batches + k
             schedule.set_rates(optimizer, recipe, step, epochs * batches)
             torch.manual_seed(random.key(plan.seed, "clip dropout", step))
-            out = emitted(rows)
+            out = emitted(rows, step)
             loss = job.task.loss(out, job.data.targets(train[rows], out.frames.cpu()).to(device))  # type: ignore[arg-type]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -171,23 +178,41 @@ def _open(job: Tuning, stacked: list[list[nn.Parameter]], epoch: int, epochs: in
             module.eval()  # they are not folded back
 
 
-def _emitter(job: Tuning, train: np.ndarray) -> Callable[[np.ndarray], Emitted]:
-    """Numbers of training rows -> what the head says of them."""
+def _masks(job: Tuning) -> Transform | None:
+    """What hides parts of whole clips; None where nothing does.  RequestError for views that would move what is learned along the clip."""
+    if job.plan.views not in ("mild", "plain", "masked"):
+        raise RequestError(
+            f"--views {job.plan.views} cuts and stretches clips, whose {'text' if job.task.wants == 'transcript' else 'labels'} would no longer fit.",
+            "Take masked, mild or plain.",
+        )
+    if job.plan.views != "masked":
+        return None
+    return Hide()
+
+
+def _emitter(job: Tuning, train: np.ndarray) -> Callable[[np.ndarray, int], Emitted]:
+    """(numbers of training rows, step) -> what the head says of them."""
     model, device, dtype = job.model, job.device, precision_for(job.device).dtype
     frozen = job.mode == "head" and not any(p.requires_grad for p in model.encoder.parameters())
+    masks, key = _masks(job), random.key(job.plan.seed, "clip views")
     feed = Feed.of(model.encoder, job.data.sounds, train, device)
-    held = _held(model, feed) if frozen else None
+    held = _held(model, feed) if frozen and masks is None else None
+    ids = torch.from_numpy(job.data.sounds.ids[train]).to(device)
 
-    def emitted(rows: np.ndarray) -> Emitted:
+    def view_of(rows: np.ndarray, step: int) -> View:
+        view = feed.view(rows)
+        return view if masks is None else masks(view, Draw(ids[torch.from_numpy(rows).to(device)], key, step, 0, 0.0))
+
+    def emitted(rows: np.ndarray, step: int) -> Emitted:
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
             if held is not None:
                 some = held.take(torch.from_numpy(rows).to(device))
                 return model.head(some.pad()[0], some.lengths)
             if frozen:
                 with torch.no_grad():
-                    tokens = model.ear(model.encoder, feed.view(rows))
+                    tokens = model.ear(model.encoder, view_of(rows, step))
                 return model.head(*tokens)
-            return model(feed.view(rows))
+            return model(view_of(rows, step))
 
     return emitted
 

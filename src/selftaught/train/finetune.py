@@ -19,12 +19,14 @@ from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
 from . import lora, schedule
+from .batches import Batches
 from .heap import keep_freed_memory
 from .layers import layer_groups, open_layers, stack, statistics, unfreeze
 from .precision import precision_for
 from .semi import Companion
 
 Mode = Literal["full", "gradual", "lora"]
+Views = Literal["mild", "plain", "masked", "augment"]
 WARMUP = {"cosine": 0.1, "slanted-triangular": 0.1, "one-cycle": 0.25}
 """Share of the steps over which the rate rises: ULMFiT's and fastai's own."""
 
@@ -70,9 +72,10 @@ class Plan:
     """How the rate rises and falls: linear and cosine; Smith's one cycle, momentum included; ULMFiT's slanted triangle."""
     weight_decay: float = 0.05
     clip: float = 1.0
-    views: Literal["mild", "plain"] = "mild"
+    views: Views = "mild"
     """mild: crops and mirrors (what the modality changes without changing an example); plain: the rows as they are, where a
-    mirror image would be of another class."""
+    mirror image would be of another class; masked, of sounds: mild, with bands and stretches of time hidden (SpecAugment); augment: as strongly changed
+    as joint-embedding methods do."""
     rank: int = lora.RANK
     """Rank of the adapters."""
     seed: int = 0
@@ -150,7 +153,11 @@ def _train(
     recipe = Recipe(batch=plan.batch, lr=plan.rate, warmup=WARMUP[plan.schedule], schedule=plan.schedule)
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.999), fused=fused)
-    view_of, wanted = training_views(data, plan, device), torch.from_numpy(np.ascontiguousarray(targets))
+    view_of = training_views(data, plan, device, getattr(model.encoder, "reads", ""))
+    wanted = torch.from_numpy(np.ascontiguousarray(targets))
+    dealt = Batches.of(_padded(data, train), len(train), batches, seed=plan.seed, purpose="finetune order")
+    if dealt.alike:
+        listener.say(dealt.describe())
     dtype = precision_for(device).dtype
     history, best, kept = History(kept=epochs), None, None
     stacked = stack(model)
@@ -162,8 +169,7 @@ def _train(
             for module in statistics(model.encoder):
                 module.eval()  # they are not folded back
         total = 0.0
-        order = train[random.permutation(random.key(plan.seed, "finetune order", epoch), len(train)).numpy()]
-        for k, rows in enumerate(np.array_split(order, batches)):
+        for k, rows in enumerate(train[some] for some in dealt.epoch(epoch)):
             step = epoch * batches + k
             schedule.set_rates(optimizer, recipe, step, epochs * batches)
             torch.manual_seed(random.key(plan.seed, "finetune dropout", step))
@@ -197,11 +203,26 @@ def _train(
     return history
 
 
-def training_views(data, plan: Plan, device: torch.device) -> Callable:
-    """(places, step, progress) -> views on the device: mild where the modality has such, else clean."""
+def _padded(data, rows: np.ndarray) -> np.ndarray | None:
+    """(len(rows),) places that each row takes in a batch, where the modality says so (sounds); else None."""
+    hears, lengths = getattr(data.modality, "hears", None), data.lengths
+    return None if hears is None or lengths is None else hears(lengths[rows])
+
+
+def changed(modality, views: Views, facts: Facts):
+    """The transform of these training views; RequestError where the modality has no such."""
+    change = getattr(modality, views, None)
+    if change is None or (views == "augment" and "augment" not in modality.offers):
+        raise RequestError(f"--views {views} means nothing for {modality.name}.", "Take mild or plain.")
+    return change(facts)
+
+
+def training_views(data, plan: Plan, device: torch.device, reads: str = "") -> Callable:
+    """(places, step, progress) -> views on the device."""
     modality = data.modality
-    facts = Facts(rows=len(data), modality=modality, batch=plan.batch, device=device.type)
-    change = modality.mild(facts) if plan.views == "mild" else modality.plain(facts)
+    drawn = reads if plan.views in ("masked", "augment") else ""  # else an encoder makes its own energies, as ever
+    facts = Facts(rows=len(data), modality=modality, batch=plan.batch, device=device.type, reads=drawn)
+    change = changed(modality, plan.views, facts)
 
     def view_of(rows: np.ndarray, step: int, progress: float):
         draw = Draw(

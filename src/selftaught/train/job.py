@@ -111,6 +111,9 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
         encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
         with torch.no_grad():
             encoder.start_from(sample_of(job))
+    check = getattr(job.data.modality, "check", None)
+    if check is not None:
+        check(encoder, job.method.needs)
     methods.check(job.method, encoder)
     parameters = sum(p.numel() for p in encoder.parameters())
     job.listener.say(f"encoder: {encoder.kind}, {parameters / 1e6:.2f} M parameters, {encoder.dim} dimensions.")

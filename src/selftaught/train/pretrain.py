@@ -85,6 +85,7 @@ def resume(folder: str | Path, *, data=None, **keywords) -> Pretrained:
 def _pretrain(data, settings, out, resume, overwrite, save_every, track, listener, stop) -> Pretrained:
     device = device_of(settings.device)
     join_processes(device)
+    settings = settings if resume else with_rate(settings, listener)
     whole = open_dataset(data, settings, listener, starts.folder_of(settings, out, resume))
     dataset, held_out, held = _apart(whole, settings, listener)
     if len(dataset) < 2:
@@ -182,6 +183,25 @@ def wanted_tokenizer(settings: Settings) -> str | None:
     if library == "transformers" and (Path(folder) / "tokenizer.json").is_file():
         return folder
     return methods.find(settings.method).tokenizer if settings.method else None
+
+
+def with_rate(settings: Settings, listener: Listener) -> Settings:
+    """The settings with the rate at which the named model of transformers hears, said aloud; as they are where it hears none.  RequestError where another is asked for."""
+    library, _, source = (settings.encoder or "").partition(":")
+    if library != "transformers" or not source:
+        return settings
+    from ..nets.pretrained import sound_rate
+
+    rate = sound_rate(source, download=settings.encoder_options.get("download") is True)
+    if rate is None or settings.rate == rate:
+        return settings
+    if settings.rate is not None:
+        raise RequestError(
+            f"--rate {settings.rate}: the model in {source} hears {rate} samples a second; at another rate every sound would be higher or lower to it than what it learned from.",
+            f"Leave --rate out: sounds are resampled to {rate} Hz.",
+        )
+    listener.say(f"rate: {rate} Hz, at which the model in {source} hears; sounds of other rates are resampled.")
+    return replace(settings, rate=rate)
 
 
 def wanted_context(settings: Settings) -> int | None:

@@ -43,6 +43,9 @@ class Companion:
 
     def attach(self, encoder: Encoder, horizon: int, device: torch.device) -> Attached:
         """The method set up around `encoder`, which stays the task's own."""
+        check = getattr(self.data.modality, "check", None)
+        if check is not None:
+            check(encoder, self.cls.needs)
         methods.check(self.cls, encoder)
         method = module.build(self.cls, self.options, self.name)
         facts = Facts(

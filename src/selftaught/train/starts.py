@@ -13,6 +13,7 @@ from .. import nets
 from ..core import Encoder, Kept, Recipe, dist
 from ..core.errors import ModelError, RequestError
 from ..nets import store
+from ..nets.pretrained_speech import kept_beside, take_beside
 from .run import Run
 from .settings import Settings
 
@@ -66,6 +67,7 @@ def load(job: Job) -> Encoder:
     name, kept = job.settings.encoder or "", job.run.folder / FOLDER
     if job.resume and kept.is_dir():
         encoder = store.load_encoder(kept)
+        take_beside(encoder, kept)
     elif Path(name).is_dir():
         if job.settings.encoder_options:
             raise RequestError(
@@ -93,7 +95,7 @@ def begin(job: Job, encoder: Encoder) -> None:
     for mismatch in found:
         job.tell(f"WARNING {mismatch['text']} {mismatch['remedy']}".rstrip())
     if dist.rank() == 0:
-        store.save(job.run.folder / FOLDER, Kept(encoder), fill=job.data.modality.save)
+        store.save(job.run.folder / FOLDER, Kept(encoder), sides=kept_beside(encoder), fill=job.data.modality.save)
         about = {"model": job.settings.encoder, "fingerprint": store.fingerprint(encoder), "warnings": found}
         job.run.write_json("data.json", {**job.run.read_json("data.json"), "start": about})
 

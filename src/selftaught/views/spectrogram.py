@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ..core import Draw, Transform, View, random
 from ..nets import mel as front_end
+from ..nets.mel import LogMel
+from .clips import ToMel
 from .compose import Compose
 from .sound import Equalise, Gain, Noise, Reverberate, curve, inside
 
@@ -86,12 +88,12 @@ class SpecAugment:
         """(B, T, F) bool: what is hidden."""
         mel, valid = frames_of(view)
         count = torch.full_like(view["length"], mel.shape[2])
-        over = self._spans(draw.uniform(f"{self.purpose} of bands", self.bands, 2), self.band, count, mel.shape[2])
-        along = self._spans(draw.uniform(f"{self.purpose} of time", self.times, 2), self.time, view["length"], mel.shape[1])  # fmt: skip
+        over = self.spans(draw.uniform(f"{self.purpose} of bands", self.bands, 2), self.band, count, mel.shape[2])
+        along = self.spans(draw.uniform(f"{self.purpose} of time", self.times, 2), self.time, view["length"], mel.shape[1])  # fmt: skip
         return (over[:, None, :] | along[..., None]) & valid
 
     @staticmethod
-    def _spans(number: Tensor, share: float, size: Tensor, width: int) -> Tensor:
+    def spans(number: Tensor, share: float, size: Tensor, width: int) -> Tensor:
         """(B, width) bool: spans of up to `share` of each row's `size`; number (B, n, 2)."""
         most = (share * size[:, None]).floor()
         wide = torch.minimum((number[..., 0] * (most + 1)).floor(), most)
@@ -103,6 +105,24 @@ class SpecAugment:
         mel, valid = frames_of(view)
         mean = (mel * valid).sum((1, 2)) / (view["length"].clamp_min(1) * mel.shape[2])
         return view.with_parts(mel=torch.where(self.masked(view, draw), mean[:, None, None], mel))
+
+
+@dataclass(frozen=True)
+class Hide:
+    """SpecAugment of energies, which `front` makes where a view holds waves; without it, stretches of a wave fall silent.  Nothing moves."""
+
+    front: LogMel | None = None
+    masks: SpecAugment = SpecAugment()
+
+    def __call__(self, view: View, draw: Draw) -> View:
+        if self.front is not None and "mel" not in view.parts:
+            view = ToMel(self.front)(view, draw)
+        if "mel" in view.parts:
+            return self.masks(view, draw)
+        number = draw.uniform(f"{self.masks.purpose} of time", self.masks.times, 2)
+        wave = view["wave"]
+        hidden = self.masks.spans(number, self.masks.time, view["length"], wave.shape[1])
+        return view.with_parts(wave=wave.masked_fill(hidden, 0))
 
 
 @lru_cache(maxsize=4)
