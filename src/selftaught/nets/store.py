@@ -88,7 +88,7 @@ def save(
     folder: str | Path,
     kept: Kept,
     *,
-    sides: dict[str, dict | bytes] | None = None,
+    sides: Mapping[str, dict | bytes] | None = None,
     fill: Callable[[Path], None] | None = None,
 ) -> Path:
     """Writes the folder at once (a sibling is written and fsynced, then takes its place); returns it.
