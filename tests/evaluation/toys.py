@@ -64,6 +64,9 @@ class Rows:
     def names(self, places=None):
         return [f"row {i}" for i in (self.ids if places is None else self.ids[places])]
 
+    def source_rows(self, places=None):
+        return self.ids if places is None else self.ids[places]
+
     def labels(self, column=None, kind=None):
         classes = self.classes or (tuple(map(str, range(int(self.y.max()) + 1))) if self.y.dtype.kind == "i" else None)
         return Labels(self.y, classes, column or "label")

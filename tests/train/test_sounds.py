@@ -140,7 +140,8 @@ def test_what_is_hidden_from_a_label_is_the_rows_own_and_nothing_moves(reads):
     assert hidden.any()
     assert (shares < 0.55).all()
     alone = change(view.take(torch.tensor([1])), Draw(torch.tensor([9]), 1, 5))
-    assert torch.equal(alone[kind][0], got[kind][1, : alone[kind].shape[1]])
+    # what is hidden is filled with the row's mean, whose sum is taken in another order
+    torch.testing.assert_close(alone[kind][0], got[kind][1, : alone[kind].shape[1]], rtol=0, atol=1e-5)
     behind = torch.arange(got[kind].shape[1]) >= got["length"][:, None]
     assert torch.equal(got[kind][behind], plain[kind][behind])
 

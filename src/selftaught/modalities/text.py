@@ -261,9 +261,9 @@ class Text:
         return built
 
     def check(self, encoder: Encoder, name: str | None = None) -> None:
-        """RequestError where `encoder` reads other ids than these, or fewer at a time."""
+        """RequestError where `encoder` reads fewer ids than there are here (a model may hold more rows than its tokenizer has ids), or fewer at a time."""
         ids, context = getattr(encoder, "vocabulary", None), getattr(encoder, "context", None)
-        if ids is not None and ids != self.vocabulary:
+        if ids is not None and ids < self.vocabulary:
             raise RequestError(
                 f"The encoder {name or encoder.kind!r} knows {ids} ids; this tokenizer has {self.vocabulary}.",
                 "Take the encoder's own tokenizer: --tokenizer FOLDER.",

@@ -205,7 +205,7 @@ def _train(
 
 def _padded(data, rows: np.ndarray) -> np.ndarray | None:
     """(len(rows),) places that each row takes in a batch, where the modality says so (sounds); else None."""
-    hears, lengths = getattr(data.modality, "hears", None), data.lengths
+    hears, lengths = getattr(data.modality, "hears", None), getattr(data, "lengths", None)
     return None if hears is None or lengths is None else hears(lengths[rows])
 
 
