@@ -1,16 +1,16 @@
 """Few labels, tags and answers on texts: own-corpus pretraining beside an untrained network, TF-IDF and blind guesses.
 
-    python benchmarks/text_tasks.py [--only imdb,sst2,wnut17,xquad] [--seeds 0,1,2] [--minutes 20] [--method masked-token] [--size 128] [--work FOLDER]
-                                    [--epochs N] [--steps N --name trial]
+    python benchmarks/text_tasks.py [--only imdb,sst2,wnut17,xquad] [--seeds 0,1,2] [--minutes 8] [--methods masked-token,skip-gram] [--size 128]
+                                    [--work FOLDER] [--epochs N] [--steps N --name trial]
 
-imdb, sst2: an encoder is pretrained on the training texts (imdb: and its unlabelled ones) without labels, then `evaluate` sets it beside the same network untrained, TF-IDF with a
+imdb, sst2: for each of --methods an encoder is pretrained on the training texts (imdb: and its unlabelled ones) without labels, then `evaluate` sets it beside the same network untrained, TF-IDF with a
 linear read-out and a bag of n-grams, with 20, 100 and 500 labels in all (10, 50, 250 a class) of 10 draws, on test texts.  Test reviews of IMDb that also occur in its
 training part are found and left out of the test; unlabelled ones that occur in the test are left out of the pretraining.
-wnut17 (names in tweets), xquad (questions about Wikipedia, English, split by title): an encoder is pretrained on the validation and test part of
+wnut17 (names in tweets), xquad (questions about Wikipedia, English, split by title): an encoder is pretrained (masked-token) on the validation and test part of
 WikiText-2, 5,000 unlabelled reviews and the training part's own texts, then
 finetuned whole, beside the same network untrained and finetuned alike, and the blind guesses of `finetune`.
 
-A cell is a set x arm x seed (a pretraining, or a finetuning), and one a set for its evaluation over all seeds; written as it comes: the command goes on where it was cut off.
+A cell is a set x arm x seed (a pretraining, or a finetuning), and one a set (and method) for its evaluation over all seeds; written as it comes: the command goes on where it was cut off.
 Runs lie in --work: a pretraining that was cut off is resumed there.
 """
 
@@ -28,6 +28,7 @@ LABELS = (20, 100, 500)
 POOL, TEST = 4_000, 5_000
 """Labelled training texts that draws are taken from, and test texts that are scored, at most."""
 SPANS = {"wnut17": "tag", "xquad": "answer"}
+MASKED = "masked-token"
 
 
 def table(name: str, part: str):
@@ -88,7 +89,7 @@ def general() -> list[str]:
 
 
 def pretrained(name: str, arm: str, seed: int, texts: Path, args, work: Path) -> tuple[Path, dict]:
-    """(run folder, what it cost): resumed where it was cut off, trained where it is not there."""
+    """(run folder, what it cost) of an arm, which is a method or "untrained": resumed where it was cut off, trained where it is not there."""
     from selftaught import train
 
     out = work / f"{name}-{arm}-{seed}"
@@ -97,26 +98,29 @@ def pretrained(name: str, arm: str, seed: int, texts: Path, args, work: Path) ->
     if (out / "config.toml").exists():
         return out, train.resume(out).result
     length = {"steps": 0} if arm == "untrained" else {"steps": args.steps} if args.steps else {"minutes": args.minutes}
-    return out, train.pretrain(texts, method=args.method, seed=seed, size=args.size, out=out, **length).result
+    return out, train.pretrain(
+        texts, method=MASKED if arm == "untrained" else arm, seed=seed, size=args.size, out=out, **length
+    ).result
 
 
 def evaluated(name: str, args, work: Path, results: Results) -> None:
-    """One set of the sentiment kind: pretrainings, then one evaluation over all seeds."""
+    """One set of the sentiment kind: for each method its pretrainings, then one evaluation over all seeds."""
     from selftaught.evaluation import evaluate
 
     texts, pool, test, about = sentiment(name, work)
-    runs = []
-    for seed in args.seeds:
-        run, cost = pretrained(name, "pretrained", seed, texts, args, work)
-        runs.append(run)
-        cell = f"{name} | pretrained | seed {seed}"
+    for method in args.methods:
+        runs = []
+        for seed in args.seeds:
+            run, cost = pretrained(name, method, seed, texts, args, work)
+            runs.append(run)
+            cell = f"{name} | {method} | seed {seed}"
+            if not results.has(cell):
+                results.put(cell, **{k: cost.get(k) for k in ("steps", "seconds", "examples", "loss")})
+        cell = f"{name} | {method} evaluated | seeds {','.join(map(str, args.seeds))}"
         if not results.has(cell):
-            results.put(cell, **{k: cost.get(k) for k in ("steps", "seconds", "examples", "loss")})
-    cell = f"{name} | evaluated | seeds {','.join(map(str, args.seeds))}"
-    if not results.has(cell):
-        budgets = [n // 2 for n in LABELS]
-        found = evaluate(runs, pool, test=test, labels="label", budgets=budgets, draws=10, seeds=max(3, len(runs)), controls=("blind", "raw", "untrained", "tf-idf", "fasttext"), pretraining=texts)  # fmt: skip
-        results.put(cell, **about, **{k: found[k] for k in ("metric", "rows", "differences", "verdict", "leakage", "topics", "test_rows")})  # fmt: skip
+            budgets = [n // 2 for n in LABELS]
+            found = evaluate(runs, pool, test=test, labels="label", budgets=budgets, draws=10, seeds=max(3, len(runs)), controls=("blind", "raw", "untrained", "tf-idf", "fasttext"), pretraining=texts)  # fmt: skip
+            results.put(cell, **about, **{k: found[k] for k in ("metric", "rows", "differences", "verdict", "leakage", "topics", "test_rows")})  # fmt: skip
 
 
 def finetuned(name: str, args, work: Path, results: Results) -> None:
@@ -126,7 +130,7 @@ def finetuned(name: str, args, work: Path, results: Results) -> None:
     from selftaught.train.finetune import Plan
 
     texts, data, test, about = spans(name, work)
-    tallies: dict[str, list] = {"pretrained": [], "untrained": []}
+    tallies: dict[str, list] = {MASKED: [], "untrained": []}
     for arm, kept in tallies.items():
         for seed in args.seeds:
             cell, place = f"{name} | {arm} | seed {seed}", work / f"{name}-{arm}-{seed}.npz"
@@ -141,7 +145,7 @@ def finetuned(name: str, args, work: Path, results: Results) -> None:
     cell = f"{name} | difference | seeds {','.join(map(str, args.seeds))}"
     if not results.has(cell):
         got = {arm: resample.interval(kept) for arm, kept in tallies.items()}
-        less = resample.interval(tallies["pretrained"], tallies["untrained"])
+        less = resample.interval(tallies[MASKED], tallies["untrained"])
         span = lambda i: {"mean": i.mean, "low": i.low, "high": i.high}  # noqa: E731
         results.put(cell, **{arm: span(i) for arm, i in got.items()}, difference=span(less))
 
@@ -158,8 +162,8 @@ def main() -> None:
     listed = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--only", type=listed, default=list(SETS))
     parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--method", default="masked-token")
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--methods", type=listed, default=[MASKED, "skip-gram"])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=20, help="passes of a finetuning")
     parser.add_argument("--steps", type=int, help="instead of minutes, for a trial")
@@ -168,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     work = args.work or Path(tempfile.gettempdir()) / f"selftaught-{args.name}"
     work.mkdir(parents=True, exist_ok=True)
-    results = Results(args.name, minutes=args.minutes, method=args.method, size=args.size, labels=list(LABELS), steps=args.steps)  # fmt: skip
+    results = Results(args.name, minutes=args.minutes, methods=args.methods, size=args.size, labels=list(LABELS), steps=args.steps)  # fmt: skip
     for name in args.only:
         (finetuned if name in SPANS else evaluated)(name, args, work, results)
 

@@ -61,12 +61,16 @@ def gpt_imdb(found: dict) -> Rows:
 
 def text_tasks(found: dict) -> Rows:
     for name, cell in found["cells"].items():
-        kind = name.split(" | ")
-        if kind[1] == "evaluated":
-            yield f"{kind[0]}, few labels, pretrained on its own texts ({kind[2]})", cell["verdict"]["sentence"], cell
-        elif kind[1] == "difference":
-            scores = ", ".join(f"{arm} {cell[arm]['mean']:.3f}" for arm in ("pretrained", "untrained"))
-            yield f"{kind[0]}, finetuned ({kind[2]})", f"{scores}; difference {_span(cell['difference'])}", cell
+        data, arm, seeds = name.split(" | ")
+        if arm.endswith(" evaluated"):
+            method = arm.removesuffix(" evaluated")
+            yield f"{data}, few labels, {method} on its own texts ({seeds})", cell["verdict"]["sentence"], cell
+        elif arm == "difference":
+            scores = ", ".join(f"{a} {cell[a]['mean']:.3f}" for a in cell if a in ("masked-token", "untrained"))
+            blind = found["cells"][f"{data} | masked-token | seed 0"]
+            best = max((row[blind["metric"]], row["name"]) for row in blind["blind"])
+            text = f"{blind['metric']} {scores}; difference {_span(cell['difference'])}; best blind guess {best[0]:.3f} ({best[1]})"
+            yield f"{data}, finetuned ({seeds})", text, cell
 
 
 def translation(found: dict) -> Rows:
