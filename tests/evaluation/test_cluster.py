@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from selftaught.core import RequestError
+from selftaught.core import ModelError, RequestError
 from selftaught.data import Dataset, open_source
-from selftaught.evaluation import embed
-from selftaught.evaluation.cluster import _chosen, _placed, cluster
+from selftaught.evaluation import embed, load_model, predict
+from selftaught.evaluation.cluster import _chosen, cluster
+from selftaught.evaluation.cluster_models import Space
 from selftaught.measures import agreement
 from selftaught.modalities.text import Text
 from selftaught.train import pretrain
@@ -84,7 +85,7 @@ def test_distances_are_of_the_cosine_with_the_mean_direction(data):
 def test_the_number_is_chosen_where_none_is_named(data):
     rng = np.random.default_rng(0)
     blobs = rng.normal(size=(90, 12)) * 0.2 + np.repeat(np.eye(12)[:5], 18, 0)
-    number, tried = _chosen(_placed(blobs), 90, 0)
+    number, tried = _chosen(Space.of(blobs).place(blobs), 90, 0)
     assert number == 5
     assert set(tried) == {2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30}
     dataset, _ = data
@@ -103,7 +104,8 @@ def test_rows_that_are_all_alike_are_one_cluster():
 
 
 def test_a_row_at_the_mean_has_no_direction():
-    placed = _placed(np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], np.float32))
+    rows = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], np.float32)
+    placed = Space.of(rows).place(rows)
     np.testing.assert_array_equal(placed, [[1, 0], [-1, 0], [0, 0]])
 
 
@@ -153,3 +155,47 @@ def test_search_writes_hits_with_their_texts(tmp_path, capsys, texts_run):
     code, _, err = command(capsys, *words[:3], " ", "-q")
     assert code == 2
     assert "An empty query finds nothing" in err
+
+
+def test_a_saved_model_gives_the_same_clusters_and_places_further_rows(tmp_path, capsys, texts_run):
+    rows, _ = texts()
+    found = cluster(texts_run, rows, clusters=3)
+    home = found.model.save(tmp_path / "model")
+    same = ["row", "name", "cluster", "distance"]
+    assert predict(home, rows).select(same).equals(found.table.select(same).replace_schema_metadata(predict(home, rows).schema.metadata))  # fmt: skip
+    assert predict(home, rows[7:9])["cluster"].to_pylist() == found.table["cluster"].to_pylist()[7:9]
+    assert load_model(home).result["clusters"][0]["words"] == found.clusters[0]["words"]
+    with open(tmp_path / "d.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("body",), *([r] for r in rows), [""]])
+    words = ["cluster", str(texts_run), str(tmp_path / "d.csv"), "-k", "3", "--max-bad", "0.1", "--save", str(tmp_path / "m"), "-q"]  # fmt: skip
+    code, out, err = command(capsys, *words)
+    assert code == 0, err
+    assert f"selftaught predict {tmp_path / 'm'} DATA" in out
+    code, out, _ = command(capsys, "predict", str(tmp_path / "m"), str(tmp_path / "d.csv"), "-o", str(tmp_path / "p.csv"), "--json", "-q")  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["rejected"] == 1
+    with open(tmp_path / "p.csv", newline="") as file:
+        assert [int(row["cluster"]) for row in csv.DictReader(file)] == found.table["cluster"].to_pylist()
+    code, _, err = command(capsys, "finetune", str(texts_run), str(tmp_path / "d.csv"), "--task", "cluster", "-q")
+    assert code == 2
+    assert "Clustering trains no head" in err
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"version": 7},
+        {"mean": [0.0]},
+        {"mean": "x"},
+        {"least": 0},
+        {"options": {"k": 5}},
+        {"options": {"k": 3, "command": "ls"}},
+        {"mean": [float("nan")] * 16},
+    ],
+)
+def test_a_broken_model_of_clusters_is_refused(tmp_path, texts_run, broken):
+    home = cluster(texts_run, texts()[0], clusters=3).model.save(tmp_path / "model")
+    about = json.loads((home / "labels.json").read_text())
+    (home / "labels.json").write_text(json.dumps({**about, **broken}))
+    with pytest.raises(ModelError):
+        predict(home, texts()[0])

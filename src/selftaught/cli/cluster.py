@@ -22,6 +22,8 @@ class Arguments(Common):
     """How many clusters (default: of 2 to 30, as many as the mean silhouette finds best)."""
     out: Annotated[str | None, tyro.conf.arg(aliases=("-o",))] = None
     """A .parquet, .csv or .jsonl file with each row's cluster and its distance from the centre."""
+    save: str | None = None
+    """A folder for the model: selftaught predict FOLDER DATA gives further rows their clusters."""
     seed: int = 0
     batch: int = 256
     column: str | None = None
@@ -47,6 +49,8 @@ def run(argv: list[str]) -> None:
     finally:
         ears.finish()
     result = found.plain()
+    if arguments.save:
+        result["model"] = str(found.model.save(arguments.save))
     if arguments.out:
         write(found.table, Path(arguments.out))
         result["out"] = arguments.out
@@ -64,4 +68,5 @@ def _words(result: dict) -> str:
         lines += [f"  {e['distance']:.3f}  {e['name']}  {e.get('text', '')}".rstrip() for e in one["examples"]]
         blocks.append("\n".join(lines))
     said = f"{result['rows']} rows in {result['out']}" if "out" in result else "-o FILE keeps each row's cluster"
-    return "\n".join([*blocks, said])
+    kept = [f"further rows: selftaught predict {result['model']} DATA"] if "model" in result else []
+    return "\n".join([*blocks, said, *kept])

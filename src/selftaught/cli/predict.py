@@ -15,7 +15,7 @@ from .screen import listener
 @dataclass(kw_only=True)
 class Arguments(Common):
     model: Annotated[str, tyro.conf.Positional]
-    """A folder that finetune wrote."""
+    """A folder that finetune wrote, or cluster --save."""
     data: Annotated[str, tyro.conf.Positional]
     out: Annotated[str | None, tyro.conf.arg(aliases=("-o",))] = None
     """A .parquet, .csv or .jsonl file; detect: or .json, COCO's results; segment: a folder, or .parquet (default: the first rows on the screen)."""
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> None:
         Arguments,
         argv,
         "predict",
-        "Labels and calibrated confidences for new data; numbers of pairs; objects; masks; tags; answers; texts; transcripts.",
+        "Labels and calibrated confidences for new data; numbers of pairs; clusters; objects; masks; tags; answers; texts; transcripts.",
     )
     model = load_model(arguments.model)
     _check_out(arguments.out, model.task.wants)
@@ -100,6 +100,8 @@ def _line(row: dict) -> str:
         return "\t".join([row["name"], *(f"{t} = {k} ({a} to {b}, {_words(c)})" for t, k, a, b, c in spans)])
     if "text" in row:
         return "\t".join([row["name"], row["text"], _words(row["confidence"])])
+    if "cluster" in row:
+        return "\t".join([row["name"], f"cluster {row['cluster']}", f"distance {_words(row['distance'])}"])
     if "cosine" in row:
         return "\t".join([row["name"], _words(row["label"]), f"cosine {_words(row['cosine'])}"])
     label = str(row["label"]) if isinstance(row["label"], float) else _words(row["label"])

@@ -15,6 +15,7 @@ from ..core import RequestError, random
 from ..core.listener import Listener
 from ..measures.topics import topics
 from ..train.precision import device_of
+from .cluster_models import ClusterModel, Space, distances
 from .embed import embed
 from .opening import open_dataset, open_encoders
 from .search import is_embedded, read_embedded
@@ -41,6 +42,8 @@ class Clustered:
     """[{"cluster", "rows", "distance" (mean), "words" (of texts: the most characteristic), "examples" (nearest the centre: row, name, distance, text)}]."""
     tried: dict[int, float]
     """{clusters: mean silhouette} of the numbers that were tried; empty where the number was named."""
+    model: ClusterModel
+    """What says of further rows which cluster they belong to: `save` keeps it, `predict` takes it."""
 
     def plain(self) -> dict[str, Any]:
         """What `cluster --json` prints."""
@@ -72,7 +75,8 @@ def cluster(
         features = embed(encoders[0], dataset, batch=batch, device=where, listener=listener)
         rows, called, lost = dataset.source_rows(), dataset.names(), len(getattr(dataset, "rejected", ()))
         texts = texts_of(dataset) if is_text(dataset) else None
-    placed = _placed(features)
+    space = Space.of(features)
+    placed = space.place(features)
     unlike = len(np.unique(placed, axis=0))
     if clusters is not None and not 1 <= clusters <= unlike:
         raise RequestError(f"{clusters} clusters cannot be made of {unlike} unlike rows.", f"Give 1 to {unlike}.")
@@ -80,36 +84,30 @@ def cluster(
     if clusters is None:
         clusters, tried = _chosen(placed, unlike, seed)
         listener.say(f"{clusters} clusters: the best mean silhouette ({tried.get(clusters, 0):.3f}) of {', '.join(map(str, tried)) or 'one'}.")  # fmt: skip
-    which, distance = _grouped(placed, clusters, seed)
+    which, distance, centres = _grouped(placed, clusters, seed)
     table = pa.table({
         "row": pa.array(rows, pa.int64()), "name": pa.array(called, pa.string()), "cluster": pa.array(which, pa.int64()),
         "distance": pa.array(distance, pa.float64()),
     })  # fmt: skip
     told = _told(which, distance, rows, called, texts)
-    return Clustered(table.replace_schema_metadata({"rejected": str(lost), "task": "cluster"}), told, tried)
+    model = ClusterModel.of(encoders[0], modality or dataset.modality, space, centres, told)
+    return Clustered(table.replace_schema_metadata({"rejected": str(lost), "task": "cluster"}), told, tried, model)
 
 
-def _placed(features: np.ndarray) -> np.ndarray:
-    """(N, D) float32 of length 1 (0 where a row is the mean itself), the mean taken off."""
-    centred = features.astype(np.float64) - features.mean(0, dtype=np.float64) * (len(features) > 1)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return (centred / np.where(length > 1e-9 * max(1e-300, length.max()), length, np.inf)).astype(np.float32)
-
-
-def _grouped(placed: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """((N,) cluster, the largest first; (N,) 1 - cosine with its centre) of the best of several starts."""
+def _grouped(placed: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """((N,) cluster, the largest first; (N,) 1 - cosine with its centre; the centres) of the best of several starts."""
     rows, best = torch.from_numpy(placed), None
     for start in range(STARTS if k > 1 else 1):
         centres, which = measures.spherical_kmeans(rows, k, key=random.key(seed, "clusters", start), iterations=100)
-        distance = (1 - (rows.double() * centres[which].double()).sum(1)).numpy().clip(0, 2)
+        distance = distances(rows, centres, which)
         if best is None or distance.sum() < best[1].sum():
-            best = which.numpy(), distance
+            best = which.numpy(), distance, centres
     assert best is not None
     names, first, place, count = np.unique(best[0], return_index=True, return_inverse=True, return_counts=True)
     order = np.lexsort((first, -count))
     rank = np.empty(len(names), np.int64)
     rank[order] = np.arange(len(names))
-    return rank[place], np.round(best[1], 6)
+    return rank[place], np.round(best[1], 6), best[2][torch.from_numpy(names[order])]
 
 
 def _chosen(placed: np.ndarray, unlike: int, seed: int) -> tuple[int, dict[int, float]]:

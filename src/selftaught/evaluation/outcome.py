@@ -81,7 +81,7 @@ def result(
 
 
 def ahead(work: Work, scored: dict[str, Probed]) -> str:
-    """A sentence where what needs no pretraining (a bag of words, random filters) is surely better than what pretraining gave: at the verdict's budget, the best of them."""
+    """A sentence on the best of what needs no pretraining (a bag of words, random filters) at the verdict's budget, and which of the two is surely better."""
     problem, ours, found = work.problem, scored["pretrained"].scores["linear", work.at], []
     spelled = texts.SPELLED | sounds.SPELLED
     for name in spelled:
@@ -92,10 +92,10 @@ def ahead(work: Work, scored: dict[str, Probed]) -> str:
     if not found:
         return ""
     mean, name, gap = max(found, key=lambda one: one[0])
-    if gap.high >= 0:
-        return ""
-    span = f"95 % interval {-gap.high:+.3f} to {-gap.low:+.3f}"
-    return f" But {spelled[name]}, without any pretraining, scores {mean:.3f} ({-gap.mean:+.3f}, {span}): take that."
+    case = f"{spelled[name]}, without any pretraining, scores {mean:.3f} ({-gap.mean:+.3f}, 95 % interval {-gap.high:+.3f} to {-gap.low:+.3f})"
+    if gap.high < 0:
+        return f" But {case}: take that."
+    return f" Beside it, {case}{', surely less' if gap.low > 0 else ': it cannot be told which is better'}."
 
 
 def _start(work: Work, scored: dict[str, Probed], begun: Started | None) -> dict[str, Any]:

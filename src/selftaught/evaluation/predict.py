@@ -31,7 +31,7 @@ def load_model(folder: str | Path) -> Finetuned:
     if not (home / LABELS).is_file():
         raise ModelError(
             f"{str(folder)!r} holds an encoder without a task.",
-            "Finetune it first: selftaught finetune RUN DATA. Without labels: selftaught cluster RUN DATA; selftaught search RUN DATA QUERY.",
+            "Finetune it first: selftaught finetune RUN DATA. Without labels: selftaught cluster RUN DATA --save FOLDER; selftaught search RUN DATA QUERY.",
         )
     about = files.read_json(home, LABELS)
     try:

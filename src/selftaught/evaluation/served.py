@@ -77,6 +77,7 @@ SERVICES = {
     "text": Service("sequences", "sequences", ("beams", "length_penalty", "longest")),
     "transcript": _CLIPS,
     "frames": replace(_CLIPS, options=()),
+    "nothing": Service("cluster_models", "clusters"),
 }
 """{what a task wants: who serves it}; other tasks are served by adapt and predict themselves."""
 

@@ -1,7 +1,7 @@
 """Clustering: groups of rows without labels, scored against classes where there are some.
 
 selftaught cluster RUN DATA --clusters 20 -o clusters.csv hands the groups over: each row's cluster and its distance from the centre; each cluster's size, its most
-characteristic words and the rows nearest its centre.  Without --clusters their number is chosen by the mean silhouette, which leans to few.
+characteristic words and the rows nearest its centre; with --save FOLDER, selftaught predict FOLDER DATA gives further rows their clusters.  Without --clusters their number is chosen by the mean silhouette, which leans to few.
 selftaught evaluate describes them beside the verdict, wherever there are classes.
 """
 
