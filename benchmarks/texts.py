@@ -13,6 +13,10 @@ def _spread(values: list[float], digits: int = 3) -> str:
     return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def _several(values: list[float]) -> str:
+    return _spread(values) if len(values) > 1 else f"{values[0]:.3f} (one seed)"
+
+
 def _span(found: dict, digits: int = 3) -> str:
     return f"{found['mean']:+.{digits}f} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
 
@@ -91,10 +95,12 @@ def sentences(found: dict) -> Rows:
     for name, cell in cells.items():
         if "spearman" in cell:
             groups.setdefault(name.split(", seed")[0], []).append(cell)
-    for name, some in groups.items():
-        for row in some[0]["spearman"]:
-            values = [c["spearman"][row][0] for c in some if row in c["spearman"]]
-            yield f"STS-B test, Spearman of cosines, {name}: {row}", _spread(values), some[0]
+    seen = lambda some, row: [c["spearman"][row][0] for c in some if row in c["spearman"]]  # noqa: E731
+    said = [f"{name} {_several(seen(some, 'pretrained cosine'))}" for name, some in groups.items() if name != "off the shelf"]  # fmt: skip
+    for name, row in (("untrained", "untrained cosine"), ("bag of tokens", "raw cosine"), ("mean token embedding", "embeddings cosine")):  # fmt: skip
+        said += [f"{name} {_several(seen(groups['masked'], row))}"] if seen(groups.get("masked", []), row) else []
+    if groups:
+        yield "STS-B test, Spearman of cosines, no labels", "; ".join(said), next(iter(groups.values()))[0]
     if "differences" in cells:
         for pair, (mean, low, high) in ((k, v) for k, v in cells["differences"].items() if " - " in k):
             yield f"STS-B, {pair}", _span({"mean": mean, "low": low, "high": high}), cells["differences"]
