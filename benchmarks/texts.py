@@ -83,10 +83,11 @@ def translation(found: dict) -> Rows:
         for arm, shown in (("fresh", "without pretraining"), ("t5", "after t5 on the same texts"), ("bart", "after bart on the same texts")):  # fmt: skip
             some = [c for label, c in cells.items() if re.fullmatch(rf"{name}-{arm}-\d+", label)]
             if some:
+                metric, blind = some[0]["metric"], some[0]["blind"][0]
                 minutes = sum(c["cpu_minutes"]["all"] for c in some) / len(some)
-                text = f"{some[0]['metric']} {_spread([c['test'] for c in some], 1)}, blind {some[0]['blind']:.1f}; {minutes:.0f} CPU minutes, {len(some)} seeds"
+                text = f"{metric} {_several([c['test'][metric] for c in some])}, {blind['name']} {blind[metric]:.3f}; {minutes:.0f} CPU minutes"
                 gap = found["about"].get("differences", {}).get(name, {}).get(f"{arm} - fresh")
-                yield f"{name}, {shown}", text + (f"; over fresh {_span(gap, 1)}" if gap else ""), some[0]
+                yield f"{name}, {shown}", text + (f"; over fresh {_span(gap)}" if gap else ""), some[0]
 
 
 def sentences(found: dict) -> Rows:
