@@ -26,11 +26,13 @@ def word_vectors(found: dict) -> Rows:
 
     cells = found["cells"]
     for method in METHODS:
-        speeds = [cells[f"speed {method} {n}"] for n in (1, 2) if f"speed {method} {n}" in cells]
-        if len(speeds) == 2:
-            one, two = speeds
-            text = f"{two['ours']:,.0f} words/s on two threads, {two['ratio']:.1f} x gensim's {two['gensim']:,.0f}; {two['ours'] / one['ours']:.2f} x one thread"
-            yield f"{method} on IMDb's text, medians of {len(two['repeats'])} alternating repeats", text, two
+        if timed := cells.get(f"speed {method}"):
+            rates, gained = timed["words_a_second"], timed["scaling"]
+            text = (
+                f"{rates['ours 2']:,.0f} words/s on two threads, {timed['ratio']['2']:.1f} x gensim's {rates['gensim 2']:,.0f}; "
+                f"{gained['ours']:.2f} x one thread (gensim {gained['gensim']:.2f} x)"
+            )
+            yield f"{method} on IMDb's text, medians of {len(timed['repeats'])} alternating repeats", text, timed
         for name, key in (("wordsim", "spearman"), ("simlex", "spearman"), ("analogies", "accuracy")):
             sides = [[cells.get(f"quality {method} {who} seed {seed}") for seed in SEEDS] for who in WHO]
             if all(cell for side in sides for cell in side):
