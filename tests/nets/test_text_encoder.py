@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftaught.core import RequestError, View
-from selftaught.nets.text import TextTransformer
+from selftaught.nets.text import TextTransformer, of_like_length
 
 
 def encoder(**options) -> TextTransformer:
@@ -155,3 +155,35 @@ def test_stages_config_and_layers():
 def test_longer_than_the_context_is_refused():
     with pytest.raises(RequestError, match="13 tokens is longer than the 12"):
         encoder()(view([[5] * 13]))
+
+
+def padded(lengths: list[int], seed: int = 0) -> View:
+    """A view of rows of these lengths, padded to the longest and three places more."""
+    valid = torch.arange(max(lengths) + 3) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(4, 60, valid.shape, generator=torch.Generator().manual_seed(seed)).masked_fill(~valid, 0)
+    return View("text", parts={"ids": ids, "valid": valid})
+
+
+@pytest.mark.parametrize("lengths", [[30] * 40, [3, 4] * 20 + [60], [0, 1, 2, 40] * 16, [5] * 31])
+def test_rows_of_like_length_go_through_together_and_come_back_in_their_order(lengths):
+    torch.manual_seed(0)
+    encoder = TextTransformer(vocabulary=60, context=64, width=16, depth=2, heads=2).double()
+    view = padded(lengths)
+    together = encoder(view)
+    alone = torch.cat([encoder(view.take(torch.tensor([k]))) for k in range(len(lengths))])
+    assert torch.allclose(together, alone, atol=1e-10)
+    grads = []
+    for out in (together, alone):
+        encoder.zero_grad()
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        grads.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
+    assert all(torch.allclose(a, b, atol=1e-8) for a, b in zip(*grads, strict=True))
+
+
+def test_groups_hold_every_row_once_and_spare_padding():
+    lengths = [3] * 60 + [64] * 4
+    groups = of_like_length(padded(lengths))
+    assert sorted(torch.cat([rows for rows, _ in groups]).tolist()) == list(range(64))
+    assert all(longest == max(lengths[r] for r in rows.tolist()) for rows, longest in groups)
+    assert sum(len(rows) * longest for rows, longest in groups) < 64 * 67 / 3
+    assert len(of_like_length(padded([30] * 64))) == 1

@@ -54,6 +54,8 @@ class Arguments(Common):
     """Side of stored images; context length of text; milliseconds of sound heard at once."""
     tokenizer: str | None = None
     """Of text: bpe, wordpiece, unigram, bytes or words (bpe:8000 with a number of ids), or the folder of a model whose tokenizer is taken."""
+    word_start: bool | None = None
+    """Of text: whether a fresh transformer's token table begins with skip-gram vectors of the corpus's own tokens (default: where vocabulary and corpus are large enough)."""
     rate: int | None = None
     """Of sound: samples a second that are kept, in Hz (default: the files' own, up to 16000)."""
     max_bad: float = 0.01

@@ -14,7 +14,7 @@ from ..core import ClosedForm, Draw, Encoder, Facts, Kept, Method, Recipe, dist,
 from ..core.errors import RequestError
 from ..core.listener import Listener
 from ..nets import norm, store
-from . import starts
+from . import starts, word_start
 from .precision import precision_for
 from .run import Run
 from .settings import Settings, overridden
@@ -111,6 +111,7 @@ def make_encoder(job: Job, needs: frozenset[str]) -> Encoder:
         encoder = job.data.modality.encoder(job.facts, needs, name, **job.settings.encoder_options)
         with torch.no_grad():
             encoder.start_from(sample_of(job))
+        word_start.begin(job, encoder)
     check = getattr(job.data.modality, "check", None)
     if check is not None:
         check(encoder, job.method.needs)

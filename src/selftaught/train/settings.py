@@ -40,6 +40,8 @@ class Settings:
     """Side of stored images, context length, or milliseconds of sound."""
     tokenizer: str | None = None
     """Of text: bpe, wordpiece, unigram, bytes, words, "bpe:8000", or the folder of a model; None: what the method or the modality wants."""
+    word_start: bool | None = None
+    """Of text: whether a fresh transformer's token table begins with skip-gram vectors; None: where vocabulary and corpus are large enough."""
     rate: int | None = None
     """Of sound: samples a second that are kept, in Hz; None: the files' own, up to 16000."""
     max_bad: float = 0.01
