@@ -115,7 +115,7 @@ def evaluated(name: str, args, work: Path, results: Results) -> None:
             runs.append(run)
             cell = f"{name} | {method} | seed {seed}"
             if not results.has(cell):
-                results.put(cell, **{k: cost.get(k) for k in ("steps", "seconds", "examples", "loss")})
+                results.put(cell, minutes=args.minutes, **{k: cost.get(k) for k in ("steps", "seconds", "examples", "loss")})
         cell = f"{name} | {method} evaluated | seeds {','.join(map(str, args.seeds))}"
         if not results.has(cell):
             budgets = [n // 2 for n in LABELS]
@@ -127,7 +127,7 @@ def finetuned(name: str, args, work: Path, results: Results) -> None:
     """One set of tags or answers: two arms a seed, and their difference over all seeds."""
     from selftaught.evaluation import resample
     from selftaught.evaluation.spans import finetune_spans
-    from selftaught.train.finetune import Plan
+    from selftaught.train.spans import SpanPlan
 
     texts, data, test, about = spans(name, work)
     tallies: dict[str, list] = {MASKED: [], "untrained": []}
@@ -136,9 +136,9 @@ def finetuned(name: str, args, work: Path, results: Results) -> None:
             cell, place = f"{name} | {arm} | seed {seed}", work / f"{name}-{arm}-{seed}.npz"
             if not results.has(cell) or not place.exists():
                 run, cost = pretrained(name, arm, seed, texts, args, work)
-                done = finetune_spans(run, data, task=SPANS[name], test=test, seed=seed, plan=Plan(epochs=args.epochs, steps=0, batch=32))  # fmt: skip
+                done = finetune_spans(run, data, task=SPANS[name], test=test, seed=seed, plan=SpanPlan(epochs=args.epochs, steps=0))  # fmt: skip
                 np.savez(place, **{k: v for k, v in vars(done.tally).items() if isinstance(v, np.ndarray)})
-                results.put(cell, **about, pretraining={k: cost.get(k) for k in ("steps", "seconds")}, **done.result)
+                results.put(cell, **about, minutes=args.minutes, pretraining={k: cost.get(k) for k in ("steps", "seconds")}, **done.result)
             kind = _tally(name)
             held = np.load(place)
             kept.append(kind(**{k: held[k] for k in held.files}))
@@ -172,7 +172,7 @@ def main() -> None:
     args = parser.parse_args()
     work = args.work or Path(tempfile.gettempdir()) / f"selftaught-{args.name}"
     work.mkdir(parents=True, exist_ok=True)
-    results = Results(args.name, minutes=args.minutes, methods=args.methods, size=args.size, labels=list(LABELS), steps=args.steps)  # fmt: skip
+    results = Results(args.name, methods=args.methods, size=args.size, labels=list(LABELS), steps=args.steps)  # fmt: skip
     for name in args.only:
         (finetuned if name in SPANS else evaluated)(name, args, work, results)
 

@@ -16,11 +16,11 @@ from selftaught.evaluation.blind import BlindAnswers, BlindTags
 from selftaught.evaluation.spans import SpanFinetuned, finetune_spans, load_spans
 from selftaught.modalities import find
 from selftaught.nets import store
-from selftaught.train.finetune import Plan
+from selftaught.train.spans import SpanPlan
 from selftaught.train.spans import tune
 
 NAMES, PLACES, REST = ("Anna", "Bob", "Carla"), ("Rome", "Oslo", "New York"), ("sees", "likes", "leaves")
-PLAN = Plan(epochs=6, batch=16, lr=3e-3)
+PLAN = SpanPlan(epochs=6, batch=16, lr=3e-3)
 
 
 def sentences(rows: int, seed: int = 0) -> list[tuple[list[str], list[str]]]:
@@ -163,7 +163,7 @@ def test_blind_answers_by_hand():
 @pytest.mark.parametrize("mode", ["gradual", "lora"])
 def test_other_ways_to_finetune_and_the_same_bits_again(work, mode):
     made = [
-        finetune_spans(work / "run", work / "tags.conll", task="ner", mode=mode, plan=Plan(epochs=2, batch=32))
+        finetune_spans(work / "run", work / "tags.conll", task="ner", mode=mode, plan=SpanPlan(epochs=2, batch=32))
         for _ in range(2)
     ]
     for a, b in zip(made[0].model.state_dict().values(), made[1].model.state_dict().values(), strict=True):
@@ -186,7 +186,7 @@ def test_a_head_leaves_the_encoder_alone_and_held_vectors_change_nothing(models,
 def test_a_backward_blind_encoder_is_read_at_the_last_piece(work):
     encoder = store.load_encoder(work / "run").sibling(causal=True)
     store.save(work / "causal", Kept(encoder), fill=find("text").load(work / "run").save)
-    done = finetune_spans(work / "causal", work / "tags.conll", task="tag", mode="head", plan=Plan(epochs=1, batch=32))
+    done = finetune_spans(work / "causal", work / "tags.conll", task="tag", mode="head", plan=SpanPlan(epochs=1, batch=32))
     assert done.task.piece == "last"
     assert done.result["test"]["span F1"] >= 0
 
@@ -201,7 +201,7 @@ def test_training_that_diverges_stops(work):
     data = Tagged.of([("a", "b")] * 4, [np.array([0, 1])] * 4, text)
     with pytest.raises(AlarmError, match="not finite"):
         tune(
-            store.load_encoder(work / "run"), task, data, np.arange(4), plan=Plan(epochs=9, batch=4, lr=1e30, clip=1e30)
+            store.load_encoder(work / "run"), task, data, np.arange(4), plan=SpanPlan(epochs=9, batch=4, lr=1e30, clip=1e30)
         )
 
 
@@ -257,7 +257,7 @@ def test_requests_that_have_no_answer_say_why(work, tmp_path):
         evaluate(work / "run", [" ".join(w) for w, _ in sentences(40)], labels=["a", "b"] * 20, task="tag")
     (tmp_path / "odd.conll").write_text("a B-zoo\n\n" * 20)
     with pytest.raises(DataError, match="B-zoo"):
-        finetune(work / "run", work / "tags.conll", task="tag", test=tmp_path / "odd.conll", plan=Plan(epochs=1))
+        finetune(work / "run", work / "tags.conll", task="tag", test=tmp_path / "odd.conll", plan=SpanPlan(epochs=1))
     store.save(tmp_path / "img", Kept(nets.build("resnet-small", widths=(4,), blocks=(1,), strides=(1,), stem=4)), fill=find("image")(side=16).save)  # fmt: skip
     with pytest.raises(RequestError, match="encoder of texts"):
         finetune(tmp_path / "img", work / "tags.conll", task="tag")

@@ -90,7 +90,7 @@ class Arguments(Common):
     smoothing: float | None = None
     """translate, summarise: label smoothing (default: 0.1)."""
     dropout: float | None = None
-    """translate, summarise: dropout while finetuning (default: 0.1)."""
+    """tag, answer, translate, summarise: dropout while finetuning (default: 0.1)."""
     seed: int = 0
     column: str | None = None
     """The column that holds the data, where the guess is wrong; similarity: the two of a pair, sentence1,sentence2."""
@@ -187,7 +187,8 @@ def _plan(arguments: Arguments, usual):
     asked = {name: value for name, value in asked.items() if value is not None}
     for name in PLAN_ONLY:
         if name in asked and not hasattr(usual, name):
-            raise RequestError(f"--{name} is for --task translate or summarise.", "Leave it out, or name such a task.")
+            told = "tag, answer, translate or summarise" if name == "dropout" else "translate or summarise"
+            raise RequestError(f"--{name} is for --task {told}.", "Leave it out, or name such a task.")
     if "epochs" in asked:
         asked["steps"] = 0  # as many as were asked for, however few steps that is
     return replace(usual, **asked)

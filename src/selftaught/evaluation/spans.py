@@ -21,9 +21,8 @@ from ..modalities.passages import Tagged
 from ..modalities.questions import Asked
 from ..nets import files
 from ..tasks import answer, tag
-from ..train.finetune import Plan
 from ..train.precision import device_of
-from ..train.spans import PLAN, Parts, SpanModel, predictions, tune
+from ..train.spans import PLAN, Parts, SpanModel, SpanPlan, predictions, tune
 from . import resample
 from .adapt import LABELS, Finetuned
 from .blind import BlindAnswers, BlindTags
@@ -97,7 +96,7 @@ class Opened:
 
 def finetune_spans(
     run, data, *, task: str, mode: str = "full", labels=None, test=None, group: str | None = None, labels_per_class: int | None = None,
-    plan: Plan | None = None, out: str | Path | None = None, seed: int = 0, column: str | None = None, max_bad: float = 0.01,
+    plan: SpanPlan | None = None, out: str | Path | None = None, seed: int = 0, column: str | None = None, max_bad: float = 0.01,
     device: str | None = "cpu", listener: Listener | None = None,
 ) -> SpanFinetuned:  # fmt: skip
     """Adapts a pretrained encoder to tags or answers with those of `data`, and scores it once on the test rows, beside blind guesses on the same.

@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn as nn
 
-from ..core import Encoder, Ragged, Recipe, random
+from ..core import Encoder, Ragged, Recipe, RequestError, random
 from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..data import cache
 from ..modalities.passages import Reading
+from ..nets import dropout as drops
 from ..nets.spans import Read
 from . import lora, schedule
 from .finetune import History, Plan
@@ -25,10 +27,26 @@ from .layers import layer_groups, open_layers, stack, statistics, unfreeze
 from .precision import precision_for
 
 Mode = Literal["head", "full", "gradual", "lora"]
-PLAN = Plan(epochs=20, steps=200, batch=32)
-"""Texts with tagged words hold many targets each."""
 EVALUATED = 64
 """Rows that are read together for an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanPlan(Plan):
+    """How to learn tags or answers; texts with tagged words hold many targets each."""
+
+    steps: int = 200
+    batch: int = 32
+    dropout: float = 0.1
+    """On embedded tokens and residual branches while finetuning, where the encoder drops nothing itself (Devlin et al. 2019)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.dropout < 1:
+            raise RequestError(f"dropout = {self.dropout} is no share.", "Give a number from 0 to below 1.")
+
+
+PLAN = SpanPlan()
 
 
 class Parts(Protocol):
@@ -71,7 +89,7 @@ class SpanModel(nn.Module):
 
 def tune(
     encoder: Encoder, task: Task, data: Parts, train: np.ndarray, validation: np.ndarray | None = None, *, mode: Mode = "full",
-    plan: Plan = PLAN, device: str | torch.device = "cpu", listener: Listener | None = None,
+    plan: SpanPlan = PLAN, device: str | torch.device = "cpu", listener: Listener | None = None,
 ) -> tuple[SpanModel, History]:  # fmt: skip
     """Trains a new head, and but for mode "head" a copy of `encoder`, on the rows `train` of `data` (places).
 
@@ -84,6 +102,8 @@ def tune(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(random.key(plan.seed, "span head"))
         own = copy.deepcopy(encoder)
+        if plan.dropout and mode != "head" and not drops.strongest(own):
+            drops.switch_on(own, plan.dropout)
         model = SpanModel(own, task.head(encoder.dim)).to(device)
         if mode == "lora":
             adapters = lora.inject(own, rank=plan.rank)
@@ -102,7 +122,7 @@ def tune(
 
 def _train(
     model: SpanModel, groups: list[dict], task: Task, data: Parts, train: np.ndarray, validation: np.ndarray | None, mode: Mode,
-    plan: Plan, device: torch.device, listener: Listener,
+    plan: SpanPlan, device: torch.device, listener: Listener,
 ) -> History:  # fmt: skip
     batches = max(1, math.ceil(len(train) / plan.batch))
     epochs = max(plan.epochs, math.ceil(plan.steps / batches))
