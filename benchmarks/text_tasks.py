@@ -115,7 +115,9 @@ def evaluated(name: str, args, work: Path, results: Results) -> None:
             runs.append(run)
             cell = f"{name} | {method} | seed {seed}"
             if not results.has(cell):
-                results.put(cell, minutes=args.minutes, **{k: cost.get(k) for k in ("steps", "seconds", "examples", "loss")})
+                results.put(
+                    cell, minutes=args.minutes, **{k: cost.get(k) for k in ("steps", "seconds", "examples", "loss")}
+                )
         cell = f"{name} | {method} evaluated | seeds {','.join(map(str, args.seeds))}"
         if not results.has(cell):
             budgets = [n // 2 for n in LABELS]
@@ -138,7 +140,13 @@ def finetuned(name: str, args, work: Path, results: Results) -> None:
                 run, cost = pretrained(name, arm, seed, texts, args, work)
                 done = finetune_spans(run, data, task=SPANS[name], test=test, seed=seed, plan=SpanPlan(epochs=args.epochs, steps=0))  # fmt: skip
                 np.savez(place, **{k: v for k, v in vars(done.tally).items() if isinstance(v, np.ndarray)})
-                results.put(cell, **about, minutes=args.minutes, pretraining={k: cost.get(k) for k in ("steps", "seconds")}, **done.result)
+                results.put(
+                    cell,
+                    **about,
+                    minutes=args.minutes,
+                    pretraining={k: cost.get(k) for k in ("steps", "seconds")},
+                    **done.result,
+                )
             kind = _tally(name)
             held = np.load(place)
             kept.append(kind(**{k: held[k] for k in held.files}))

@@ -112,7 +112,10 @@ def speed(results: Results, texts: list[str], folder: Path) -> None:
             for threads in THREADS:
                 seconds, fitting = ours(data, method, threads, 1, repeat)
                 other = theirs(corpus, method, threads, 1, repeat)
-                found |= {f"ours {threads}": fitting.corpus.words / seconds, f"gensim {threads}": other["words"] / other["seconds"]}
+                found |= {
+                    f"ours {threads}": fitting.corpus.words / seconds,
+                    f"gensim {threads}": other["words"] / other["seconds"],
+                }
             repeats.append(found)
             print(name, {k: f"{v:,.0f}" for k, v in found.items()}, file=sys.stderr)
         middle = lambda top, below: statistics.median(r[top] / (r[below] if below else 1) for r in repeats)  # noqa: E731, B023

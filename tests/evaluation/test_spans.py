@@ -16,8 +16,7 @@ from selftaught.evaluation.blind import BlindAnswers, BlindTags
 from selftaught.evaluation.spans import SpanFinetuned, finetune_spans, load_spans
 from selftaught.modalities import find
 from selftaught.nets import store
-from selftaught.train.spans import SpanPlan
-from selftaught.train.spans import tune
+from selftaught.train.spans import SpanPlan, tune
 
 NAMES, PLACES, REST = ("Anna", "Bob", "Carla"), ("Rome", "Oslo", "New York"), ("sees", "likes", "leaves")
 PLAN = SpanPlan(epochs=6, batch=16, lr=3e-3)
@@ -186,7 +185,9 @@ def test_a_head_leaves_the_encoder_alone_and_held_vectors_change_nothing(models,
 def test_a_backward_blind_encoder_is_read_at_the_last_piece(work):
     encoder = store.load_encoder(work / "run").sibling(causal=True)
     store.save(work / "causal", Kept(encoder), fill=find("text").load(work / "run").save)
-    done = finetune_spans(work / "causal", work / "tags.conll", task="tag", mode="head", plan=SpanPlan(epochs=1, batch=32))
+    done = finetune_spans(
+        work / "causal", work / "tags.conll", task="tag", mode="head", plan=SpanPlan(epochs=1, batch=32)
+    )
     assert done.task.piece == "last"
     assert done.result["test"]["span F1"] >= 0
 
@@ -201,7 +202,11 @@ def test_training_that_diverges_stops(work):
     data = Tagged.of([("a", "b")] * 4, [np.array([0, 1])] * 4, text)
     with pytest.raises(AlarmError, match="not finite"):
         tune(
-            store.load_encoder(work / "run"), task, data, np.arange(4), plan=SpanPlan(epochs=9, batch=4, lr=1e30, clip=1e30)
+            store.load_encoder(work / "run"),
+            task,
+            data,
+            np.arange(4),
+            plan=SpanPlan(epochs=9, batch=4, lr=1e30, clip=1e30),
         )
 
 

@@ -37,7 +37,9 @@ def table(run) -> torch.Tensor:
 def fresh(data, spare: int = 0) -> TextTransformer:
     """A network whose table has `spare` rows that no token uses."""
     torch.manual_seed(0)
-    return TextTransformer(vocabulary=data.modality.vocabulary + spare, specials=data.modality.specials, width=32, depth=1, heads=2)
+    return TextTransformer(
+        vocabulary=data.modality.vocabulary + spare, specials=data.modality.specials, width=32, depth=1, heads=2
+    )
 
 
 def test_words_of_one_field_lie_together_and_what_is_unknown_stays(texts):
@@ -89,9 +91,14 @@ def test_it_is_said_and_a_run_that_was_cut_ends_in_the_same_bits(tmp_path, texts
 
 
 def test_a_small_corpus_an_untrained_encoder_and_whoever_declines_begin_with_random_rows(tmp_path, texts):
-    cases = {"small": {"steps": 1}, "declined": {"steps": 1, "word_start": False}, "untrained": {"steps": 0, "word_start": True}}
+    cases = {
+        "small": {"steps": 1},
+        "declined": {"steps": 1, "word_start": False},
+        "untrained": {"steps": 0, "word_start": True},
+    }
     rows = {
-        name: table(train.pretrain(texts, method="masked-token", out=tmp_path / name, **case, **SMALL)) for name, case in cases.items()
+        name: table(train.pretrain(texts, method="masked-token", out=tmp_path / name, **case, **SMALL))
+        for name, case in cases.items()
     }
     torch.manual_seed(random.key(0, "initialisation"))
     assert torch.equal(rows["small"], rows["declined"])
@@ -111,4 +118,6 @@ def test_where_it_cannot_be_it_is_refused(tmp_path):
     with pytest.raises(RequestError, match="--word-start"):
         train.pretrain(pictures, method="simclr", steps=1, word_start=True, out=tmp_path / "a")
     with pytest.raises(DataError, match="fewer than two"):
-        train.pretrain([f"w{k}" for k in range(40)], method="masked-token", steps=1, word_start=True, out=tmp_path / "b", **SMALL)
+        train.pretrain(
+            [f"w{k}" for k in range(40)], method="masked-token", steps=1, word_start=True, out=tmp_path / "b", **SMALL
+        )
