@@ -67,7 +67,9 @@ def test_a_frozen_encoder_stays_and_stages_in_memory_change_nothing(scenes, kind
     anew, second = tune(own, task, data, np.arange(10), mode="head", plan=SHORT)
     for model in (held, anew):
         assert all(torch.equal(v, before[k]) for k, v in model.encoder.state_dict().items())
-    np.testing.assert_allclose(first.loss, second.loss, rtol=1e-4)
+    np.testing.assert_allclose(
+        first.loss, second.loss, rtol=1e-3
+    )  # held ones come from float32, where a chip may take bfloat16
     moved = tune(own, task, data, np.arange(10), mode="full", plan=SHORT)[0]
     assert not torch.equal(moved.encoder.conv.weight, before["conv.weight"])
     assert all(torch.equal(v, before[k]) for k, v in own.state_dict().items())  # a copy was trained

@@ -214,6 +214,7 @@ def test_masked_pictures_learn_the_same_in_micro_batches(tmp_path, pictures):
             steps=3,
             out=tmp_path / str(n),
             recipe={"batch": 32, "accumulate": n, "lr": 1e-3},
+            precision="float32",  # bfloat16, which some chips take by themselves, rounds micro-batches otherwise
             **vit,
         )
         for n in (1, 4)
@@ -283,12 +284,12 @@ def texts(words: str) -> list[str]:
     return [" ".join(some[(3 * k + j * (1 + k % 4)) % len(some)] for j in range(12)) for k in range(60)]
 
 
-@pytest.mark.parametrize("method", ["next-token", "masked-token"])
-def test_a_run_that_stays_above_a_blind_guess_says_so_and_one_below_does_not(tmp_path, method):
+@pytest.mark.parametrize(("method", "steps"), [("next-token", 40), ("masked-token", 120)])
+def test_a_run_that_stays_above_a_blind_guess_says_so_and_one_below_does_not(tmp_path, method, steps):
     order = [" ".join("abcdefgh"[(k + j) % 8] for j in range(24)) for k in range(100)]
     small = {"encoder_options": {"width": 32, "depth": 1, "heads": 2}}
     for lr, rings in ((1e-5, True), (1e-2, False)):
-        words = {"steps": 40, "recipe": {"batch": 32, "lr": lr}, **small}
+        words = {"steps": steps, "recipe": {"batch": 32, "lr": lr}, **small}
         rung = train.pretrain(order, method=method, out=tmp_path / str(lr), **words).result["alarms"]
         assert any("no progress" in text for text in rung) == rings
 
