@@ -1,16 +1,18 @@
 """Word vectors beside gensim's: words a second, and how well they know which words are alike.
 
-    GENSIM_PYTHON=.../bin/python python benchmarks/word_vectors.py [speed] [quality]
+    GENSIM_PYTHON=.../bin/python python benchmarks/word_vectors.py [speed] [scaling] [quality]
 
 Both read IMDb's reviews (train and unsup) as the same lower-case words, gensim by `corpus_file`, with the same dimensions, window, negatives,
 subsampling, least count and epochs.  speed: raw words a second over one epoch of 20,000 reviews, one thread and two, ours and gensim's in turn, five
-times, medians; ours counts words and copies its state within the clock, gensim's vocabulary is built before it.  quality: five epochs
+times, medians; ours counts words and copies its state within the clock, gensim's vocabulary is built before it.  scaling: ours alone,
+three epochs on one thread, on two, and in two processes of one thread at once (what the machine's second processor is worth), in turn, nine times.  quality: five epochs
 of all reviews on two threads, three seeds; Spearman's correlation with WordSim-353 and SimLex-999, and Google's analogies whose words are all among
 the 30,000 most frequent.  GENSIM_PYTHON is the python of an environment with gensim 4.4.
 """
 
 import json
 import lzma
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -33,6 +35,8 @@ SAMPLE = {"fasttext": 1e-4}
 RATES = {"cbow": {"ours": 0.075, "gensim": 0.025}}
 """Where not 0.025, gensim's default: a word of ours takes its share of a mean's gradient, of word2vec.c and gensim the whole."""
 EPOCHS, SEEDS, REPEATS, FEW, THREADS = 5, (0, 1, 2), 5, 20_000, (1, 2)
+LONG, TURNS = 3, 9
+"""Epochs and turns of `scaling`: long enough that a second's hitch does not decide."""
 FREQUENT = 30_000
 WHO = ("ours", "gensim")
 
@@ -128,6 +132,42 @@ def speed(results: Results, texts: list[str], folder: Path) -> None:
         )  # fmt: skip
 
 
+def alone(method: str, texts: list[str], seed: int, barrier, seconds) -> None:
+    """One thread's training in a process of its own, begun when all are ready."""
+    from selftaught import open_data
+
+    data = open_data(texts, tokenizer="words")
+    ours(data, method, 1, 0.01, 0)
+    barrier.wait()
+    seconds.put(ours(data, method, 1, LONG, seed)[0])
+
+
+def scaling(results: Results, texts: list[str], folder: Path) -> None:
+    """A cell a method: how much faster two threads are than one, beside two processes that share nothing."""
+    from selftaught import open_data
+
+    data, context = open_data(texts[:FEW], tokenizer="words"), multiprocessing.get_context("spawn")
+    for method in METHODS:
+        name = f"scaling {method}"
+        if results.has(name):
+            continue
+        for threads in THREADS:
+            ours(data, method, threads, 0.01, 0)
+        repeats = []
+        for repeat in range(TURNS):
+            one, two = (ours(data, method, threads, LONG, repeat)[0] for threads in THREADS)
+            barrier, seconds = context.Barrier(2), context.Queue()
+            pair = [context.Process(target=alone, args=(method, texts[:FEW], repeat, barrier, seconds)) for _ in WHO]
+            for process in pair:
+                process.start()
+            both = max(seconds.get() for _ in pair)
+            for process in pair:
+                process.join()
+            repeats.append({"threads": one / two, "processes": 2 * one / both})
+            print(name, repeats[-1], file=sys.stderr)
+        results.put(name, **{k: statistics.median(r[k] for r in repeats) for k in repeats[0]}, repeats=repeats)
+
+
 def alike(words, name: str) -> dict:
     """Spearman's correlation of cosines with people's scores, over the pairs whose words are both known."""
     from scipy.stats import spearmanr
@@ -193,7 +233,7 @@ def quality(results: Results, texts: list[str], folder: Path) -> None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["speed", "quality"]
+    wanted = sys.argv[1:] or ["speed", "scaling", "quality"]
     results = Results(
         "word_vectors",
         **SETTINGS,
@@ -206,7 +246,7 @@ def main() -> None:
     texts = reviews()
     with tempfile.TemporaryDirectory() as folder:
         for part in wanted:
-            {"speed": speed, "quality": quality}[part](results, texts, Path(folder))
+            {"speed": speed, "scaling": scaling, "quality": quality}[part](results, texts, Path(folder))
 
 
 if __name__ == "__main__":
