@@ -16,6 +16,7 @@ Legend: V words, W width (a multiple of LANES, zeros behind the dimensions), K n
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ WIDEST = 400
 AHEAD = 64
 """Centres whose negatives are drawn at once."""
 _FACTORS = 1000
+_LINE = 128  # bytes: two cache lines, which processors fetch together
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MUL1, _MUL2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
@@ -71,15 +73,22 @@ class Room(NamedTuple):
         return float(self.tally[0]), int(self.tally[-1])
 
 
+def _apart(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros that share no cache line with anything else: threads that write beside one another would wait for each other at every write."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 2 * _LINE, np.uint8)
+    first = -memory.ctypes.data % _LINE
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
 def room(longest: int, options: Options, width: int, pieces: int = 0) -> Room:
     """For units of up to `longest` words, and words of up to `pieces` subwords."""
     groups, ring = options.negatives // GROUP + 1, 2 * options.window + 1
-    tally = np.zeros(2 + 2 * LANES)
+    tally = _apart((2 + 2 * LANES,), np.float64)
     tally[1 + LANES : -1] = 1
     return Room(
-        np.empty(longest, np.int64), np.empty(longest, np.int64), np.zeros(AHEAD * groups * GROUP, np.int64), np.zeros(ring, np.int64),
-        np.zeros((ring, LANES), np.float32), np.zeros((2 * ring, width) if pieces else (3, width), np.float32),
-        np.zeros(max(2, pieces), np.int64), tally,
+        _apart((longest,), np.int64), _apart((longest,), np.int64), _apart((AHEAD * groups * GROUP,), np.int64), _apart((ring,), np.int64),
+        _apart((ring, LANES), np.float32), _apart((2 * ring if pieces else 3, width), np.float32), _apart((max(2, pieces),), np.int64), tally,
     )  # fmt: skip
 
 
