@@ -189,3 +189,10 @@ def test_loss_is_exact_far_from_zero_and_over_many_rows():
     room = kernel.room(len(ids), options, WIDTH)
     kernel.train(ids, np.array([[0, len(ids), 7]]), 0.0, inputs, outputs, sampling, options, KEY, room, False)
     assert room.loss[0] / room.loss[1] == pytest.approx(math.log(2), rel=1e-12)
+
+
+@pytest.mark.parametrize("pieces", [0, 4])
+def test_threads_memory_shares_no_cache_line(pieces):
+    rooms = [kernel.room(3, kernel.Options(2, 5, 0.02, 1e-4, 1.0), WIDTH, pieces) for _ in range(4)]
+    lines = [set(range(a.ctypes.data // 64, (a.ctypes.data + a.nbytes - 1) // 64 + 1)) for room in rooms for a in room]
+    assert sum(map(len, lines)) == len(set().union(*lines))
