@@ -16,6 +16,7 @@ from selftaught.evaluation.blind import BlindAnswers, BlindTags
 from selftaught.evaluation.spans import SpanFinetuned, finetune_spans, load_spans
 from selftaught.modalities import find
 from selftaught.nets import store
+from selftaught.train import spans
 from selftaught.train.spans import SpanPlan, tune
 
 NAMES, PLACES, REST = ("Anna", "Bob", "Carla"), ("Rome", "Oslo", "New York"), ("sees", "likes", "leaves")
@@ -124,6 +125,20 @@ def test_predicted_spans_stand_in_running_text_and_in_lists_of_words(models, wor
     listed = predict(models["tag"], work / "more.conll").to_pylist()[0]
     joined = " ".join(listed["words"])
     assert listed["text"] == [joined[a:b] for a, b in zip(listed["start"], listed["stop"])]
+
+
+@pytest.mark.parametrize("task", ["tag", "answer"])
+def test_a_long_text_goes_through_in_parts_and_is_answered_as_whole(models, tmp_path, monkeypatch, task):
+    context = " ".join(" ".join(words) for words, _ in sentences(60))
+    rows = [{"context": context, "question": "Where does Anna go?"}, {"context": "Bob likes Oslo.", "question": "Why?"}]
+    if task == "tag":
+        rows = [{"text": row["context"]} for row in rows]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = predict(models[task], tmp_path / "long.jsonl").to_pylist()
+    monkeypatch.setattr(spans, "TOKENS", 70)  # two windows at a time
+    for got, want in zip(predict(models[task], tmp_path / "long.jsonl").to_pylist(), whole, strict=True):
+        for name in want:
+            assert got[name] == (pytest.approx(want[name], rel=1e-4) if name in ("score", "confidence") else want[name])
 
 
 def test_answers_say_where_they_stand(models, work):

@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 import torch.nn as nn
+from torch import Tensor
 
-from ..core import Encoder, Ragged, Recipe, RequestError, random
+from ..core import Encoder, Ragged, Recipe, RequestError, View, random
 from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
@@ -29,6 +30,8 @@ from .precision import precision_for
 Mode = Literal["head", "full", "gradual", "lora"]
 EVALUATED = 64
 """Rows that are read together for an answer."""
+TOKENS = 8192
+"""Of the windows that go through the encoder at once where nothing is learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +80,18 @@ class SpanModel(nn.Module):
 
     def read(self, reading: Reading, clues: Ragged | None = None) -> Read:
         """The vectors of the pieces, each from the window that shows most around it."""
-        values = self.encoder.features(reading.view)[-1].values
+        values = self._values(reading.view)
         flat = values[:, values.shape[1] - reading.view["ids"].shape[1] :].flatten(0, 1)
         asked = reading.question
         question = None if asked is None else Ragged(flat[asked.values], asked.offsets)
         return Read(Ragged(flat[reading.at.values], reading.at.offsets), flat[reading.begin], question, clues)
+
+    def _values(self, view: View) -> Tensor:
+        """(windows, L, D) of the last stage; without gradients a few windows at a time, since one long text may have thousands."""
+        if torch.is_grad_enabled():
+            return self.encoder.features(view)[-1].values
+        some = torch.arange(len(view["ids"]), device=view["ids"].device).split(max(1, TOKENS // view["ids"].shape[1]))
+        return torch.cat([self.encoder.features(view.take(rows))[-1].values for rows in some])
 
     def forward(self, reading: Reading, clues: Ragged | None = None) -> Any:
         return self.head(self.read(reading, clues))
