@@ -86,6 +86,8 @@ def test_the_model_comes_back_from_its_folder_and_predicts_the_same(done, work):
     again = done.result["examples"]
     assert table["label"].to_pylist()[:3] == [e["written"] for e in again]
     assert all(0 < c <= 1 for c in table["confidence"].to_pylist())
+    with pytest.raises(RequestError, match="looks like texts"):
+        predict(loaded, {"x": [1.5, 2.5]})
     alone = predict(loaded, {"en": [test["en"][5], test["en"][2]]})
     assert alone["label"].to_pylist() == [table["label"][5].as_py(), table["label"][2].as_py()]
     (work / "model" / "labels.json").write_text(json.dumps({"task": "translate", "version": 99, "options": {}}))

@@ -10,6 +10,7 @@ import torch
 from selftaught import nets
 from selftaught.cli import main
 from selftaught.core import DataError, Kept, ModelError, RequestError, random
+from selftaught.core.listener import Listener
 from selftaught.data import open_source
 from selftaught.evaluation import evaluate, finetune, load_model, predict
 from selftaught.evaluation.blind import BlindAnswers, BlindTags
@@ -139,6 +140,19 @@ def test_a_long_text_goes_through_in_parts_and_is_answered_as_whole(models, tmp_
     for got, want in zip(predict(models[task], tmp_path / "long.jsonl").to_pylist(), whole, strict=True):
         for name in want:
             assert got[name] == (pytest.approx(want[name], rel=1e-4) if name in ("score", "confidence") else want[name])
+
+
+def test_texts_that_cannot_be_read_are_said_and_none_at_all_is_an_error(models, tmp_path):
+    (tmp_path / "some.jsonl").write_text('{"text": "Anna sees Rome."}\n{"text": \n{"text": "  "}\n')
+    said = []
+    ears = Listener()
+    ears.say = said.append
+    table = predict(models["tag"], tmp_path / "some.jsonl", listener=ears)
+    assert table["row"].to_pylist() == [0]
+    assert any("2 of 3 rows set apart" in text for text in said)
+    (tmp_path / "latin.txt").write_bytes("\u00c4nna sieht R\u00f6m\n".encode("latin-1") * 5)
+    with pytest.raises(DataError, match="not UTF-8"):
+        predict(models["tag"], tmp_path / "latin.txt")
 
 
 def test_answers_say_where_they_stand(models, work):

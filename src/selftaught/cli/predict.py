@@ -57,7 +57,7 @@ def run(argv: list[str]) -> None:
     if arguments.out:
         write(table, Path(arguments.out), model.task.wants)
         rejected = int(table.schema.metadata[b"rejected"])
-        lost = f"; {rejected} rows could not be read" if rejected else ""
+        lost = f"; {rejected} row{'s' * (rejected > 1)} could not be read" if rejected else ""
         result = {"rows": table.num_rows, "rejected": rejected, "out": arguments.out}
         emit(result, arguments.json, f"{table.num_rows} predictions in {arguments.out}{lost}")
         return

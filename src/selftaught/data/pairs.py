@@ -104,7 +104,12 @@ def open_sources(spec, modality, *, source: str | None = None, usual: str = "", 
     source = usual if source is None and usual in opened.columns else source
     if source is None:
         guess = modality.sniff(opened)
-        source = guess.column if guess is not None else _columns(opened, None, None)[0]
+        if guess is None:
+            raise RequestError(
+                f"No column of {opened.name} looks like texts.",
+                f"Name it with --column; columns: {', '.join(opened.columns)}.",
+            )
+        source = guess.column
     sources = _open(opened, source, modality)
     sources.rejected.check(max_bad)
     return TextPairs(sources, None)

@@ -230,6 +230,8 @@ def predict_sequences(
     pairs = open_sources(data, found.modality, source=column, usual=learned, max_bad=max_bad)
     places = np.arange(len(pairs))
     listener.say(f"{pairs.sources.name}: {len(pairs)} texts, column {pairs.sources.column!r}.")
+    if pairs.sources.rejected:
+        listener.say(pairs.sources.rejected.summary())
     written = write(found.model, found.task, pairs, places, device=where, batch=batch, listener=listener)
     table = pa.table({
         "row": pa.array(pairs.sources.source_rows(places), pa.int64()),

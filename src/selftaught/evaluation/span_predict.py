@@ -102,7 +102,7 @@ def _tags(found: SpanFinetuned, data, column: str | None, batch: int, where, max
 
 def _sentences(data, column: str | None, max_bad: float) -> tuple[Sentences, Sequence[str], list[np.ndarray]]:
     """(sentences, their texts, first and last character of every word): running text where the column holds such, else lists of words."""
-    running = _running(data, column)
+    running = _running(data, column, max_bad)
     if running is not None:
         return running
     found = open_tags(data, words=column, tagged=False, max_bad=max_bad)
@@ -113,7 +113,7 @@ def _sentences(data, column: str | None, max_bad: float) -> tuple[Sentences, Seq
     return found, found.texts, places
 
 
-def _running(data, column: str | None):
+def _running(data, column: str | None, max_bad: float):
     """As `_sentences`, of texts whose words are not divided; None where DATA holds words."""
     if isinstance(data, str | Path) and type_of(Path(data).name) is None and Path(data).expanduser().is_file():
         return None  # a CoNLL file of its own suffix
@@ -141,6 +141,9 @@ def _running(data, column: str | None):
         texts.append(str(payload))
         places.append(np.array([m.span() for m in found]))
         rows.append(row)
+    out.rejected.check(max_bad)
     out.rows = np.array(rows, np.int64)
     out.notes.append(f"{source.name}: {source.rows} texts, column {chosen!r}; words are divided at spaces and signs.")
+    if out.rejected:
+        out.notes.append(out.rejected.summary())
     return out, texts, places
