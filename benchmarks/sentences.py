@@ -1,6 +1,6 @@
 """STS-B: does SimCSE or TSDAE make the cosines of an encoder that was pretrained here mean more?  Three seeds, against the same without.
 
-    python benchmarks/sentences.py [--seeds 0,1,2] [--minutes 10] [--more 4] [--work FOLDER]
+    python benchmarks/sentences.py [--seeds 0,1,2] [--minutes 10] [--more 4] [--work FOLDER] [--only "masked,masked+simcse"]
 
 Corpus, without labels: the sentences of STS-B's training part, Multi30k's English captions and SST-2's training part, less every sentence that occurs
 in STS-B's test part.  "masked": masked tokens for `--minutes`.  From each such run, for `--more` minutes: "masked+simcse", "masked+tsdae", and
@@ -8,7 +8,8 @@ in STS-B's test part.  "masked": masked tokens for `--minutes`.  From each such 
 test part, no labels used; beside it the encoder's averaged token embeddings, untrained networks and bags of tokens, word vectors, and an encoder
 off the shelf where SENTENCE_TRANSFORMERS_PYTHON names a python that can run benchmarks/peers/sentence_encoder.py.
 
-A cell is a run; runs are kept in `--work`, and the command goes on where it was cut off.  The last cell holds the paired differences over pairs and seeds.
+A cell is a run; runs are kept in `--work`, and the command goes on where it was cut off.  `--only`: some arms (further seeds of them).  The last cell holds the paired
+differences over pairs and seeds, of every seed that --seeds names and both arms have.
 """
 
 import argparse
@@ -87,17 +88,22 @@ def differences(work: Path, seeds: list[int]) -> dict:
     task, found, groups = Similarity(), {}, None
     for name in ("masked", *AFTER):
         for seed in seeds:
+            if not (work / f"{name}-{seed}" / "result.json").is_file():
+                continue
             folder = nets.store.find(str(work / f"{name}-{seed}"))
             spec = str(shared("stsb") / "test.parquet")
             pairs = open_pairs(spec, ("sentence1", "sentence2"), modalities.load(folder), Listener())
             encoder = nets.store.load_encoder(folder)
             u, v = (embed(encoder, part) for part in pairs.parts.values())
-            found.setdefault(name, []).append(task.tally(task.cosine(u, v), pairs.labels("score", "number").values))
+            tally = task.tally(task.cosine(u, v), pairs.labels("score", "number").values)
+            found.setdefault(name, {})[seed] = tally
             groups = shared_texts([pairs.contents(role) for role in pairs.parts])
     out = {}
     for ours, theirs in CONTRASTS:
-        got = resample.interval(found[ours], found[theirs], groups=groups)
-        out[f"{ours} - {theirs}"] = [round(v, 6) for v in (got.mean, got.low, got.high)]
+        both = sorted(found[ours].keys() & found[theirs].keys())
+        got = resample.interval([found[ours][s] for s in both], [found[theirs][s] for s in both], groups=groups)
+        means = [round(v, 6) for v in (got.mean, got.low, got.high)]
+        out[f"{ours} - {theirs}"] = {"difference": means, "seeds": both}
     return out
 
 
@@ -133,6 +139,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--more", type=float, default=4.0)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "selftaught-sentences")
+    parser.add_argument("--only", default="", help="arms, by their names")
     parser.add_argument("--name", default="sentences", help="of the result file")
     args = parser.parse_args()
     corpus, left_out = sentences()
@@ -146,8 +153,11 @@ def main() -> None:
         ("tsdae", "tsdae", args.minutes + args.more),
     ]
     plans += [("word vectors", WORDS, args.minutes)] * (WORDS in methods.names())
+    wanted = [name for name in args.only.split(",") if name] or [name for name, _, _ in plans]
     for seed in seeds:
         for name, method, minutes in plans:
+            if name not in wanted:
+                continue
             cell = f"{name}, seed {seed}"
             if not results.has(cell):
                 start = args.work / f"masked-{seed}" if name in AFTER else None

@@ -109,5 +109,7 @@ def sentences(found: dict) -> Rows:
     if groups:
         yield "STS-B test, Spearman of cosines, no labels", "; ".join(said), next(iter(groups.values()))[0]
     if "differences" in cells:
-        for pair, (mean, low, high) in ((k, v) for k, v in cells["differences"].items() if " - " in k):
-            yield f"STS-B, {pair}", _span({"mean": mean, "low": low, "high": high}), cells["differences"]
+        for pair, gap in ((k, v) for k, v in cells["differences"].items() if " - " in k):
+            mean, low, high = gap["difference"]
+            text = f"{_span({'mean': mean, 'low': low, 'high': high})}, {len(gap['seeds'])} seeds"
+            yield f"STS-B, {pair}", text, cells["differences"]
