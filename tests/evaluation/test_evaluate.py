@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from selftaught import modalities, nets
+from selftaught import modalities, nets, train
 from selftaught.core import DataError, Kept, RequestError
 from selftaught.data import Dataset
 from selftaught.evaluation import evaluate
@@ -202,6 +202,19 @@ def test_test_rows_in_the_pretraining_data_are_declared():
     assert seen["leakage"]["exact"] == seen["test_rows"]
     assert seen["leakage"]["without"] == []
     assert "all test rows were among the data that pretraining saw" in seen["verdict"]["sentence"]
+
+
+def test_a_test_set_beside_the_pretraining_data_was_not_seen(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (150, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(150) % 3
+    small = {"encoder": "resnet-small", "encoder_options": {"widths": (4,), "blocks": (1,), "strides": (1,), "stem": 4}}
+    table, other = (
+        {"pixels": list(pictures[some]), "label": labels[some].tolist()} for some in (slice(90), slice(90, 150))
+    )
+    run = train.pretrain(table, method="simclr", steps=0, out=tmp_path / "run", **small).run.folder
+    kept = {"labels": "label", "controls": ("untrained",), "draws": 1, "seeds": 1}
+    assert evaluate(run, table, test=other, **kept)["leakage"]["seen_in_pretraining"] == 0
+    assert evaluate(run, other, test=table, **kept)["leakage"]["seen_in_pretraining"] == 90
 
 
 def test_equal_rows_never_lie_on_both_sides_of_a_split():

@@ -47,6 +47,7 @@ def run(argv: list[str]) -> None:
                     source,
                     modality=modalities.load(store.find(described.folder)),
                     names=described.config().get("names"),
+                    max_bad=1.0,  # a page to look at leaves unreadable rows out and says so
                     say=ears.say,
                 )
             except SelftaughtError as error:

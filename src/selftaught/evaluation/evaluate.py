@@ -85,7 +85,8 @@ def evaluate(
     begun = started(run, listener)
     arms = probe_arms(work, encoders, layer, seeds, controls, shelf or {}, first_seed(run), starts=begun.encoders, shifted=spoiled)  # fmt: skip
     before = open_dataset(pretraining, modality, listener, max_bad=1.0)
-    leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], pretrained_on(run, data), work.device)
+    same = pretrained_on(run, data if test is None else test)
+    leaks = leakage.search(problem, work.kept["pretrained"], before, encoders[0], same, work.device)
     found = result(work, arms, leaks, begun, spoiled)
     found["verdict"]["sentence"] += shared_groups(data, test, group)
     return found

@@ -147,7 +147,7 @@ def verify(
         _enter(found, name, problem, (lambda part: raw(part)) if network is None else (lambda part, e=network: embed(e, part, **settings)), seed)  # fmt: skip
     names = problem.test.names()
     listed = [(names[a], names[b], bool(s)) for (a, b), s in zip(problem.trials.places.tolist(), found["pretrained"].tallies["cosine"][0].same.tolist())]  # fmt: skip
-    seen = any(pretrained_on(run, part) for part in (data, test) if part is not None)
+    seen = pretrained_on(run, data if test is None else test)
     return _result(problem, found, seed, seen, problem.trials.digest(names), listener), listed
 
 
