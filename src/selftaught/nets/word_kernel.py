@@ -242,6 +242,10 @@ def train(ids, units, done, inputs, outputs, sampling, options, key, room, bag):
             if at + 1 < AHEAD and i + 1 < n:
                 for k in range(negatives + 1):
                     prefetch(room.targets[(at + 1) * groups * GROUP + k], size)  # type: ignore[call-arg]
+            if (
+                i + options.window + 2 < n
+            ):  # the word that the window reaches next: another thread may have written its row last
+                prefetch(source + kept[i + options.window + 2] * size, size)  # type: ignore[call-arg]
             half = half_width(places[i], key, options.window)
             count = 0
             for j in range(max(0, i - half), min(n, i + half + 1)):
