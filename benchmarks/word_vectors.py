@@ -5,7 +5,8 @@
 Both read IMDb's reviews (train and unsup) as the same lower-case words, gensim by `corpus_file`, with the same dimensions, window, negatives,
 subsampling, least count and epochs.  speed: raw words a second over one epoch of 20,000 reviews, one thread and two, ours and gensim's in turn, five
 times, medians; ours counts words and copies its state within the clock, gensim's vocabulary is built before it.  scaling: ours alone,
-three epochs on one thread, on two, and in two processes of one thread at once (what the machine's second processor is worth), in turn, nine times.  quality: five epochs
+three epochs on one thread, on two, and in two processes of one thread at once (what the machine's second processor is worth), in turn, fifteen times;
+handover is how long the two processors took to hand each other a cache line, before and after the two threads' turn, the longer.  quality: five epochs
 of all reviews on two threads, three seeds; Spearman's correlation with WordSim-353 and SimLex-999, and Google's analogies whose words are all among
 the 30,000 most frequent.  GENSIM_PYTHON is the python of an environment with gensim 4.4.
 """
@@ -26,6 +27,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 import re
 
+import handover
 import numpy as np
 from record import ROOT, Results, shared
 
@@ -35,8 +37,8 @@ SAMPLE = {"fasttext": 1e-4}
 RATES = {"cbow": {"ours": 0.075, "gensim": 0.025}}
 """Where not 0.025, gensim's default: a word of ours takes its share of a mean's gradient, of word2vec.c and gensim the whole."""
 EPOCHS, SEEDS, REPEATS, FEW, THREADS = 5, (0, 1, 2), 5, 20_000, (1, 2)
-LONG, TURNS = 3, 9
-"""Epochs and turns of `scaling`: long enough that a second's hitch does not decide."""
+LONG, TURNS, NEAR = 3, 15, 80
+"""Epochs and turns of `scaling`, and the nanoseconds below which two processors share a cache."""
 FREQUENT = 30_000
 WHO = ("ours", "gensim")
 
@@ -155,7 +157,9 @@ def scaling(results: Results, texts: list[str], folder: Path) -> None:
             ours(data, method, threads, 0.01, 0)
         repeats = []
         for repeat in range(TURNS):
-            one, two = (ours(data, method, threads, LONG, repeat)[0] for threads in THREADS)
+            one, before = ours(data, method, 1, LONG, repeat)[0], handover.nanoseconds()
+            two = ours(data, method, 2, LONG, repeat)[0]
+            far = max(before, handover.nanoseconds())
             barrier, seconds = context.Barrier(2), context.Queue()
             pair = [context.Process(target=alone, args=(method, texts[:FEW], repeat, barrier, seconds)) for _ in WHO]
             for process in pair:
@@ -163,9 +167,16 @@ def scaling(results: Results, texts: list[str], folder: Path) -> None:
             both = max(seconds.get() for _ in pair)
             for process in pair:
                 process.join()
-            repeats.append({"threads": one / two, "processes": 2 * one / both})
+            repeats.append({"threads": one / two, "processes": 2 * one / both, "handover": far})
             print(name, repeats[-1], file=sys.stderr)
-        results.put(name, **{k: statistics.median(r[k] for r in repeats) for k in repeats[0]}, repeats=repeats)
+        middle = {k: statistics.median(r[k] for r in repeats) for k in repeats[0]}
+        near = [r["threads"] for r in repeats if r["handover"] < NEAR]
+        far = [r["threads"] for r in repeats if r["handover"] >= NEAR]
+        apart = {
+            k: {"turns": len(v), "threads": statistics.median(v) if v else None}
+            for k, v in (("near", near), ("far", far))
+        }
+        results.put(name, **middle, **apart, repeats=repeats)
 
 
 def alike(words, name: str) -> dict:
