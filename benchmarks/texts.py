@@ -32,6 +32,9 @@ def word_vectors(found: dict) -> Rows:
             yield f"{method} on IMDb's text, medians of {len(timed['repeats'])} alternating repeats", text, timed
         if found_here := cells.get(f"scaling {method}"):
             text = f"{found_here['threads']:.2f} x one thread; two processes that share nothing: {found_here['processes']:.2f} x"
+            for where, said in (("near", "while the processors share a cache"), ("far", "while they do not")):
+                if turns := found_here[where]["turns"]:
+                    text += f"; {said} ({turns} of them): {found_here[where]['threads']:.2f} x"
             yield (
                 f"{method}, two threads, medians of {len(found_here['repeats'])} alternating repeats",
                 text,
