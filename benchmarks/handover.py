@@ -1,4 +1,4 @@
-"""How long two processors take to hand a cache line to each other and back: what threads that write to one table pay.
+"""How long two processors take to hand a cache line to each other: the least that threads pay who write to one line.
 
 A virtual machine's processors move about: on some hosts they share a cache at one moment (30 to 40 ns) and do not at the next (170 ns)."""
 

@@ -31,10 +31,11 @@ def word_vectors(found: dict) -> Rows:
             text = f"{rates['ours 2']:,.0f} words/s on two threads, {timed['ratio']['2']:.1f} x gensim's {rates['gensim 2']:,.0f}"
             yield f"{method} on IMDb's text, medians of {len(timed['repeats'])} alternating repeats", text, timed
         if found_here := cells.get(f"scaling {method}"):
-            text = f"{found_here['threads']:.2f} x one thread; two processes that share nothing: {found_here['processes']:.2f} x"
-            for where, said in (("near", "while the processors share a cache"), ("far", "while they do not")):
-                if turns := found_here[where]["turns"]:
-                    text += f"; {said} ({turns} of them): {found_here[where]['threads']:.2f} x"
+            least, most = (edge(turn["threads"] for turn in found_here["repeats"]) for edge in (min, max))
+            text = (
+                f"{found_here['threads']:.2f} x one thread (from {least:.2f} to {most:.2f}); "
+                f"two processes that share nothing: {found_here['processes']:.2f} x"
+            )
             yield (
                 f"{method}, two threads, medians of {len(found_here['repeats'])} alternating repeats",
                 text,

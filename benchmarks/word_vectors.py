@@ -37,8 +37,8 @@ SAMPLE = {"fasttext": 1e-4}
 RATES = {"cbow": {"ours": 0.075, "gensim": 0.025}}
 """Where not 0.025, gensim's default: a word of ours takes its share of a mean's gradient, of word2vec.c and gensim the whole."""
 EPOCHS, SEEDS, REPEATS, FEW, THREADS = 5, (0, 1, 2), 5, 20_000, (1, 2)
-LONG, TURNS, NEAR = 3, 15, 80
-"""Epochs and turns of `scaling`, and the nanoseconds below which two processors share a cache."""
+LONG, TURNS = 3, 15
+"""Epochs and turns of `scaling`: long enough that a second's hitch does not decide."""
 FREQUENT = 30_000
 WHO = ("ours", "gensim")
 
@@ -170,13 +170,7 @@ def scaling(results: Results, texts: list[str], folder: Path) -> None:
             repeats.append({"threads": one / two, "processes": 2 * one / both, "handover": far})
             print(name, repeats[-1], file=sys.stderr)
         middle = {k: statistics.median(r[k] for r in repeats) for k in repeats[0]}
-        near = [r["threads"] for r in repeats if r["handover"] < NEAR]
-        far = [r["threads"] for r in repeats if r["handover"] >= NEAR]
-        apart = {
-            k: {"turns": len(v), "threads": statistics.median(v) if v else None}
-            for k, v in (("near", near), ("far", far))
-        }
-        results.put(name, **middle, **apart, repeats=repeats)
+        results.put(name, **middle, repeats=repeats)
 
 
 def alike(words, name: str) -> dict:
