@@ -161,5 +161,5 @@ def test_unseen_words_have_vectors_of_their_subwords():
     np.testing.assert_allclose(words.vector("kingly"), pieces[grams.of("kingly")].mean(0), rtol=1e-6)
     assert "kingly" not in words
     assert len(words.near("kingly", 3)) == 3
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match="none of its pieces occurs"):
         Words(NAMES, vectors(), subwords=grams, pieces=0 * pieces).vector("kingly")

@@ -71,6 +71,11 @@ class Words:
             found = self.pieces[buckets].mean(0)
             if found.any():
                 return found
+        if self.subwords is not None:
+            raise RequestError(
+                f"{word!r} is none of the {len(self):,} words, and none of its pieces occurs in one of them.",
+                "Nothing of it was seen in training: ask for another word.",
+            )
         raise RequestError(
             f"{word!r} is none of the {len(self):,} words.",
             "It occurred too rarely, or not at all; --method fasttext has vectors for words that were never seen.",
