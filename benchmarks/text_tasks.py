@@ -158,6 +158,32 @@ def finetuned(name: str, args, work: Path, results: Results) -> None:
         results.put(cell, **{arm: span(i) for arm, i in got.items()}, difference=span(less))
 
 
+def over_blind(name: str, args, work: Path, results: Results) -> None:
+    """What finetuning gains over the blind guess that is best over all seeds, over seeds and test rows at once; guesses need no
+    training, and come from a head of one epoch."""
+    from selftaught.evaluation import resample
+    from selftaught.evaluation.spans import finetune_spans
+    from selftaught.train.spans import SpanPlan
+
+    cell = f"{name} | over blind | seeds {','.join(map(str, args.seeds))}"
+    if results.has(cell):
+        return
+    texts, data, test, _ = spans(name, work)
+    ours, guesses = [], []
+    for seed in args.seeds:
+        held = np.load(work / f"{name}-{MASKED}-{seed}.npz")
+        ours.append(_tally(name)(**{k: held[k] for k in held.files}))
+        run, _ = pretrained(name, "untrained", seed, texts, args, work)
+        plan = SpanPlan(epochs=1, steps=0)
+        guesses.append(
+            finetune_spans(run, data, task=SPANS[name], mode="head", test=test, seed=seed, plan=plan).guessed
+        )
+    means = {guess: resample.interval([g[guess] for g in guesses]).mean for guess in guesses[0]}
+    best = max(means, key=means.__getitem__)
+    got = resample.interval(ours, [g[best] for g in guesses])
+    results.put(cell, guess=best, means=means, difference={"mean": got.mean, "low": got.low, "high": got.high})
+
+
 def _tally(name: str):
     from selftaught.measures.answers import Answers
     from selftaught.measures.tags import Spans
@@ -182,7 +208,8 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     results = Results(args.name, methods=args.methods, size=args.size, labels=list(LABELS), steps=args.steps)  # fmt: skip
     for name in args.only:
-        (finetuned if name in SPANS else evaluated)(name, args, work, results)
+        for part in (finetuned, over_blind) if name in SPANS else (evaluated,):
+            part(name, args, work, results)
 
 
 if __name__ == "__main__":

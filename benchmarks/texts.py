@@ -74,17 +74,23 @@ def gpt_imdb(found: dict) -> Rows:
 
 
 def text_tasks(found: dict) -> Rows:
+    groups: dict[str, list[dict]] = {}
     for name, cell in found["cells"].items():
         data, arm, seeds = name.split(" | ")
         if arm.endswith(" evaluated"):
             method = arm.removesuffix(" evaluated")
             yield f"{data}, few labels, {method} on its own texts ({seeds})", cell["verdict"]["sentence"], cell
         elif arm == "difference":
-            scores = ", ".join(f"{a} {cell[a]['mean']:.3f}" for a in cell if a in ("masked-token", "untrained"))
-            blind = found["cells"][f"{data} | masked-token | seed 0"]
-            best = max((row[blind["metric"]], row["name"]) for row in blind["blind"])
-            text = f"{blind['metric']} {scores}; difference {_span(cell['difference'])}; best blind guess {best[0]:.3f} ({best[1]})"
-            yield f"{data}, finetuned ({seeds})", text, cell
+            yield f"{data}, finetuned: masked-token over untrained ({seeds})", _span(cell["difference"]), cell
+        elif arm == "over blind":
+            text = f"{_span(cell['difference'])} over the best blind guess, {cell['guess']} ({cell['means'][cell['guess']]:.3f})"
+            yield f"{data}, finetuned from masked-token ({seeds})", text, cell
+        elif "blind" in cell:
+            groups.setdefault(f"{data}, finetuned from {arm}", []).append(cell)
+    for name, some in groups.items():
+        metric = some[0]["metric"]
+        text = f"{metric} {_several([cell['test'][metric] for cell in some])}"
+        yield name, text, some[0]
 
 
 def translation(found: dict) -> Rows:

@@ -44,6 +44,8 @@ class SpanFinetuned(Finetuned):
     model: SpanModel  # type: ignore[assignment]
     tally: Any = None
     """What was counted in the test rows: for intervals of differences between models."""
+    guessed: dict[str, Any] = field(default_factory=dict)
+    """The same of each blind guess, by its name."""
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, head, labels.json and the modality's own files."""
@@ -154,9 +156,9 @@ def _scored(
     tally = task.tally([a[0] for a in answers], truth)
     groups = None if held.groups is None else held.groups[places]
     got = resample.interval([tally], groups=groups, seed=seed)
-    blind = []
+    blind, guessed = [], {}
     for name, guesses in kind.blind(known, train, held, places).items():
-        other = task.tally(guesses, truth)
+        other = guessed[name] = task.tally(guesses, truth)
         alone = resample.interval([other], groups=groups, seed=seed)
         less = resample.interval([tally], [other], groups=groups, seed=seed)
         blind.append({
@@ -169,7 +171,9 @@ def _scored(
         "test": {**tally.figures(task.classes), "low": got.low, "high": got.high}, "blind": blind,
         "copies": sum(held.texts[row] in learned for row in places.tolist()), **kind.facts(answers),
     }  # fmt: skip
-    return SpanFinetuned(model=model.cpu(), task=task, modality=kind.modality, result=result, tally=tally)
+    return SpanFinetuned(
+        model=model.cpu(), task=task, modality=kind.modality, result=result, tally=tally, guessed=guessed
+    )
 
 
 def _split(known: Opened, tested: Opened | None, seed: int) -> dict[str, np.ndarray]:
