@@ -131,7 +131,7 @@ def normal(x: torch.Tensor) -> torch.Tensor:
     return ((x.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-def main():
+def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=["knn", "speed"])
     parser.add_argument("--images", default=None)
@@ -152,7 +152,11 @@ def main():
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = asked()
     torch.manual_seed(args.seed)
     prepare()
     from lightly.loss import NTXentLoss

@@ -218,12 +218,8 @@ def train(ids, units, done, inputs, outputs, sampling, options, key, room, bag):
     size, blocks = inputs.shape[1] * 4, inputs.shape[1] // LANES
     source, target = inputs.ctypes.data, outputs.ctypes.data
     kept, places, tally = room.kept, room.places, room.tally
-    sources, targets, scores, lanes = (
-        room.sources.ctypes.data,
-        room.targets.ctypes.data,
-        room.scores.ctypes.data,
-        tally[1:].ctypes.data,
-    )
+    sources, targets = room.sources.ctypes.data, room.targets.ctypes.data
+    scores, lanes = room.scores.ctypes.data, tally[1:].ctypes.data
     mean, change, zero = room.hidden.ctypes.data, room.hidden.ctypes.data + size, room.hidden.ctypes.data + 2 * size
     room.lists[0], room.lists[1] = mean, change
     negatives, groups = options.negatives, options.negatives // GROUP + 1
@@ -301,12 +297,8 @@ def train_subwords(ids, units, done, inputs, outputs, sampling, options, key, ro
     size, blocks = inputs.shape[1] * 4, inputs.shape[1] // LANES
     table, target = inputs.ctypes.data, outputs.ctypes.data
     kept, places, tally, lists = room.kept, room.places, room.tally, room.lists
-    sources, targets, scores, lanes = (
-        room.sources.ctypes.data,
-        room.targets.ctypes.data,
-        room.scores.ctypes.data,
-        tally[1:].ctypes.data,
-    )
+    sources, targets = room.sources.ctypes.data, room.targets.ctypes.data
+    scores, lanes = room.scores.ctypes.data, tally[1:].ctypes.data
     window, ring = options.window, 2 * options.window + 1
     hidden, begun = room.hidden.ctypes.data, room.hidden.ctypes.data + ring * size
     negatives, groups = options.negatives, options.negatives // GROUP + 1
