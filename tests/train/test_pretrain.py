@@ -203,6 +203,21 @@ def test_accumulation_with_batch_statistics_is_refused(tmp_path, pictures):
             pictures, method="simclr", steps=1, out=tmp_path / "run", encoder_options=SMALL["encoder_options"],
             recipe={"batch": 32, "accumulate": 2},
         )  # fmt: skip
+    assert not (tmp_path / "run").exists(), "the next attempt may take the same folder"
+
+
+def test_a_refused_run_takes_nothing_of_others_along(tmp_path, pictures):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("kept")
+    wrong = {**SMALL, "recipe": {"batch": 32, "accumulate": 2}}
+    with pytest.raises(RequestError, match="batch statistics"):
+        train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "run", **wrong)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
+    train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "run", **SMALL)
+    wrong["recipe"] = {"batch": -1}
+    with pytest.raises(RequestError, match="already holds a run"):
+        train.pretrain(pictures, method="simclr", steps=1, out=tmp_path / "run", **wrong)
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 def test_masked_pictures_learn_the_same_in_micro_batches(tmp_path, pictures):

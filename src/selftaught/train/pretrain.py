@@ -126,7 +126,8 @@ def _pretrain(data, settings, out, resume, overwrite, save_every, track, listene
         way = fit_closed_form if isinstance(method, ClosedForm) else train_method
         result = way(job)
     except BaseException as error:
-        if dist.rank() == 0:
+        refused = isinstance(error, RequestError) and not resume and dist.world() == 1
+        if dist.rank() == 0 and not (refused and run.discard()):  # the next attempt may take the same folder
             interrupted = isinstance(error, KeyboardInterrupt)
             run.status("interrupted" if interrupted else "failed", reason=str(error) or type(error).__name__)
             if isinstance(error, SelftaughtError):

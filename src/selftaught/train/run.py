@@ -67,8 +67,19 @@ class Run:
             "views.png",
             "evaluation.json",
             "report.html",
+            "env.json",
+            "data.json",
         ):
             (self.folder / name).unlink(missing_ok=True)
+
+    def discard(self) -> bool:
+        """Takes away a run that has not begun to learn, and its folder where nothing else is in it; False, and nothing, where it has."""
+        if self.metrics_file.exists() or (self.checkpoints.is_dir() and any(self.checkpoints.iterdir())):
+            return False
+        self._clear()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+        return True
 
     @property
     def config_file(self) -> Path:
