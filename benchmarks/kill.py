@@ -139,10 +139,12 @@ def killed_run(words: list[str], out: Path, kills: int, span: float, dice: rando
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=8)
-    kills = parser.parse_args().kills
+    parser.add_argument("--only", default="", help="cells, by their names")
+    args = parser.parse_args()
+    kills, only = args.kills, set(filter(None, args.only.split(",")))
     results = Results("kill", steps=STEPS)
     for cell, (method, modality, options) in runs().items():
-        if results.has(cell):
+        if results.has(cell) or (only and cell not in only):
             continue
         with tempfile.TemporaryDirectory() as place:
             data = write_data(Path(place))[modality]
