@@ -116,6 +116,8 @@ def sentences(found: dict) -> Rows:
     said = [f"{name} {_several(seen(some, 'pretrained cosine'))}" for name, some in groups.items() if name != "off the shelf"]  # fmt: skip
     for name, row in (("untrained", "untrained cosine"), ("bag of tokens", "raw cosine"), ("mean token embedding", "embeddings cosine")):  # fmt: skip
         said += [f"{name} {_several(seen(groups['masked'], row))}"] if seen(groups.get("masked", []), row) else []
+    if "off the shelf" in groups:
+        said += [f"{name.removesuffix(' cosine')}, trained by others on pairs, {row[0]:.3f}" for name, row in groups["off the shelf"][0]["spearman"].items()]  # fmt: skip
     if groups:
         yield "STS-B test, Spearman of cosines, no labels", "; ".join(said), next(iter(groups.values()))[0]
     if "differences" in cells:
