@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError, RequestError
-from ..core.errors import nearest
 from . import limits, streams
 from .bad import Bad, Rejected
 from .opening import open_source
 from .paths import read_text
-from .tables import Table
+from .tables import Table, need_column
 
 CONTEXTS = ("context", "passage", "paragraph", "document", "text")
 ANSWERS = ("answers", "answer", "answer_text")
@@ -139,10 +138,10 @@ def _article(article: dict, name: str) -> Iterator[_Row]:
 
 
 def _of_table(source: Table, contexts: str | None, answers: str | None, group: str | None, answered: bool) -> Iterator[_Row]:  # fmt: skip
-    context = _named(source, contexts, CONTEXTS, "texts", "--column")
-    question = _named(source, None, ("question", "query"), "questions", "")
+    context = need_column(source, contexts, CONTEXTS, "texts", "Name it with --column")
+    question = need_column(source, None, ("question", "query"), "questions", "Call it 'question'")
     columns = [context, question]
-    answer = _named(source, answers, ANSWERS, "answers", "--labels") if answered else None
+    answer = need_column(source, answers, ANSWERS, "answers", "Name it with --labels") if answered else None
     start = next((name for name in STARTS if name in source.stored), None)
     key = next((name for name in ("id", "qid", "question_id") if name in source.stored), None)
     usual = next((name for name in GROUPS if name in source.stored), None)
@@ -155,19 +154,6 @@ def _of_table(source: Table, contexts: str | None, answers: str | None, group: s
         place = source.row_name(row)
         of = own.get(group or usual) if (group or usual) else None  # type: ignore[arg-type]
         yield _Row(own[context], own[question], own.get(answer), own.get(start), place, str(own.get(key, place)), of)  # type: ignore[arg-type]
-
-
-def _named(source: Table, given: str | None, usual: Sequence[str], what: str, flag: str) -> str:
-    if given is not None:
-        if given not in source.stored:
-            raise nearest(given, source.stored, f"column of {source.name}")
-        return given
-    lower = {name.lower(): name for name in source.stored}
-    found = next((lower[name] for name in usual if name in lower), None)
-    if found is None:
-        remedy = f"Name it with {flag}" if flag else f"Call it {usual[0]!r}"
-        raise RequestError(f"No column of {source.name} looks like {what}.", f"{remedy}; columns: {', '.join(source.stored)}.")  # fmt: skip
-    return found
 
 
 def _text(cell, what: str) -> str:

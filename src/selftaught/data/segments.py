@@ -18,7 +18,7 @@ from .bad import Bad
 from .dataset import Dataset
 from .folders import Folder, type_of
 from .paths import inside, read_text_file
-from .tables import Table, open_table
+from .tables import Table, open_table, usual_column
 
 START = ("start", "begin", "onset", "start_time", "starts", "onsets")
 END = ("end", "stop", "offset", "end_time", "ends", "offsets")
@@ -117,23 +117,18 @@ def _found(dataset: Dataset, named: str | None) -> tuple[list[list[Raw]], str]:
     )
 
 
-def _named(columns: Sequence[str], usual: Sequence[str]) -> str | None:
-    lower = {name.lower(): name for name in columns}
-    return next((lower[name] for name in usual if name in lower), None)
-
-
 def _of_lists(dataset: Dataset, source: Table, named: str | None) -> tuple[list[list[Raw]], str]:
     stored = source.stored
     if named is not None and named not in stored:
         raise nearest(named, stored, f"column of {source.name}")
-    start, end = _named(stored, START), _named(stored, END)
-    label = named or (_named(stored, LABEL) if start else _named(stored, BESIDE))
+    start, end = usual_column(stored, START), usual_column(stored, END)
+    label = named or (usual_column(stored, LABEL) if start else usual_column(stored, BESIDE))
     if label is None:
         raise RequestError(f"No column of {source.name} looks like labelled stretches.", f"Name it with --labels; columns: {', '.join(stored)}.")  # fmt: skip
     cells = list(source.cells(label))
     if any(isinstance(c, list) and c and isinstance(c[0], dict) for c in cells):
         keys = {k for c in cells if isinstance(c, list) for item in c if isinstance(item, dict) for k in item}
-        a, b, k = (_named(sorted(keys), usual) for usual in (START, END, LABEL))
+        a, b, k = (usual_column(sorted(keys), usual) for usual in (START, END, LABEL))
         rows = [
             [(i.get(a), i.get(b), i.get(k)) for i in c if isinstance(i, dict)] if isinstance(c, list) else []
             for c in cells
@@ -185,7 +180,7 @@ def _table_beside(source, named: str | None) -> Path | None:
 
 def _of_lines(dataset: Dataset, path: Path) -> tuple[list[list[Raw]], str]:
     table = open_table(path.parent, [path.name], path.name)
-    columns = [_named(table.stored, usual) for usual in (FILE, START, END, LABEL)]
+    columns = [usual_column(table.stored, usual) for usual in (FILE, START, END, LABEL)]
     missing = [what for what, name in zip(("file", "start", "end", "label"), columns) if name is None]
     if missing:
         raise RequestError(f"{path.name!r} has no column {missing[0]!r}.", f"Its columns: {', '.join(table.stored)}.")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import DataError
+from ..core import DataError, RequestError
 from ..core.errors import nearest
 from . import cells, fingerprint, sniff
 from .bad import Bad
@@ -202,3 +202,21 @@ def open_table(root: Path, names: Sequence[str], title: str) -> Table:
                 "Give one of the files, or a folder with the parts of one table.",
             )
     return Table(title, root, shards)
+
+
+def usual_column(columns: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The column with the first of the `usual` names, in capitals or not; None where there is none."""
+    lower = {name.lower(): name for name in columns}
+    return next((lower[name] for name in usual if name in lower), None)
+
+
+def need_column(source: Table, given: str | None, usual: Sequence[str], what: str, remedy: str) -> str:
+    """The column `given`, else that with a usual name.  RequestError where there is none of `what`, with the `remedy` and the columns."""
+    if given is not None:
+        if given not in source.stored:
+            raise nearest(given, source.stored, f"column of {source.name}")
+        return given
+    found = usual_column(source.stored, usual)
+    if found is None:
+        raise RequestError(f"No column of {source.name} looks like {what}.", f"{remedy}; columns: {', '.join(source.stored)}.")  # fmt: skip
+    return found

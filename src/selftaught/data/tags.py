@@ -20,7 +20,7 @@ from .bad import Bad, Rejected
 from .folders import type_of
 from .opening import open_source
 from .paths import read_text
-from .tables import Table
+from .tables import Table, need_column
 
 WORDS = ("tokens", "words", "token", "word", "form", "forms")
 TAGS = ("tags", "ner_tags", "labels", "ner", "pos_tags", "pos", "upos", "tag", "label")
@@ -177,8 +177,8 @@ def _of_table(spec, words: str | None, tags: str | None, group: str | None, tagg
             f"{source.name} holds no words with tags.",
             "Give a CoNLL file (a word and its tag a line, blank lines between sentences), or a table with lists of words and of tags.",
         )
-    chosen = _named(source, words, WORDS, "words", "--column")
-    other = _named(source, tags, TAGS, "tags", "--labels") if tagged else None
+    chosen = need_column(source, words, WORDS, "words", "Name it with --column")
+    other = need_column(source, tags, TAGS, "tags", "Name it with --labels") if tagged else None
     names = _label_names(source, other)
     out = Sentences([], [], [], np.zeros(0, np.int64), Rejected(source.rows))
     rows = []
@@ -205,18 +205,6 @@ def _of_table(spec, words: str | None, tags: str | None, group: str | None, tagg
     more = f", tags {other!r}" if other else ""
     out.notes = [f"{source.name}: {source.rows} rows, words {chosen!r}{more}."]
     return out
-
-
-def _named(source: Table, given: str | None, usual: Sequence[str], what: str, flag: str) -> str:
-    if given is not None:
-        if given not in source.stored:
-            raise nearest(given, source.stored, f"column of {source.name}")
-        return given
-    lower = {name.lower(): name for name in source.stored}
-    found = next((lower[name] for name in usual if name in lower), None)
-    if found is None:
-        raise RequestError(f"No column of {source.name} looks like {what}.", f"Name it with {flag}; columns: {', '.join(source.stored)}.")  # fmt: skip
-    return found
 
 
 def _label_names(source: Table, column: str | None) -> tuple[str, ...]:

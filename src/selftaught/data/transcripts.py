@@ -11,6 +11,7 @@ from .bad import Bad
 from .dataset import Dataset
 from .folders import Folder
 from .paths import inside, read_text_file
+from .tables import usual_column
 
 USUAL = ("text", "transcript", "transcription", "sentence", "normalized_text", "words", "utterance")
 """Names of columns that hold transcripts."""
@@ -24,8 +25,7 @@ def transcripts(dataset: Dataset, column: str | None = None) -> tuple[np.ndarray
     """
     source = dataset.source
     if column is None:
-        lower = {name.lower(): name for name in source.columns}
-        column = next((lower[name] for name in USUAL if name in lower), None)
+        column = usual_column(list(source.columns), USUAL)
     if column is None and isinstance(source, Folder):
         found, column = _beside(source)[dataset.source_rows()], "the texts beside the sounds"
     elif column is None:

@@ -9,20 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import nets, tasks
+from .. import tasks
 from ..core import Encoder, Kept, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
 from ..train.semi import Companion
-from . import leakage, pseudo
+from . import label_file, leakage, pseudo
 from .fitting import MODES, Fitted, Mode, Pool, example, fit, pooled, score, with_few
 from .opening import held_out, open_dataset, open_encoders
 from .protocol import Problem, prepare
 from .served import service
-
-LABELS = nets.store.LABELS
 
 
 @dataclass
@@ -39,15 +37,8 @@ class Finetuned:
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, head, labels.json and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task),
-            "version": self.task.version,
-            "options": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.task).items()},
-            "temperature": self.temperature,
-            "result": self.result,
-        }
         kept = Kept(self.model.encoder, {"head": self.model.head})
-        return nets.store.save(folder, kept, sides={LABELS: about}, fill=self.modality.save)
+        return label_file.write(folder, kept, self.task, self.result, self.modality, temperature=self.temperature)
 
 
 def finetune(

@@ -10,28 +10,23 @@ from typing import Any
 import numpy as np
 
 from .. import modalities, nets, tasks
-from ..core import Kept, ModelError, RequestError, module
-from ..core.errors import SelftaughtError
+from ..core import Kept, ModelError, RequestError
 from ..core.listener import Listener
-from ..nets import files
 from ..nets.listening import listening
 from ..nets.weighted import WeightedStages
 from ..train.clips import PLAN, ClipModel, predictions, tune
 from ..train.finetune import Plan
 from ..train.precision import device_of
-from . import resample
-from .adapt import LABELS, Finetuned
+from . import label_file, resample
+from .adapt import Finetuned
 from .clip_data import Found, Labelled, Opener, Spoken, lengths_of, split
 from .fitting import Pool
 
 MODES = ("head", "full", "gradual", "lora")
 SHOWN = 3
 """Test clips whose answers stand in the result."""
-
-
-def serves(task: str | None) -> bool:
-    """Whether a task of this name answers for stretches of sound."""
-    return task is not None and tasks.find(task).wants in ("transcript", "frames")
+WANTS = ("transcript", "frames")
+"""What the tasks served here ask for."""
 
 
 @dataclass(kw_only=True)
@@ -44,39 +39,24 @@ class ClipFinetuned(Finetuned):
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, head, labels.json and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task),
-            "version": self.task.version,
-            "options": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.task).items()},
-            "result": self.result,
-        }
         kept = Kept(self.model.encoder, {"head": self.model.head})
-        return nets.store.save(folder, kept, sides={LABELS: about}, fill=self.modality.save)
+        return label_file.write(folder, kept, self.task, self.result, self.modality)
 
 
 def load_clips(folder: str | Path) -> ClipFinetuned | None:
     """The model for stretches of sound that `finetune` wrote; None where the folder holds a model of another kind, or none."""
-    home = nets.store.find(folder)
-    about = files.read_json(home, LABELS) if (home / LABELS).is_file() else {}
-    if about.get("task") not in tasks.names() or not serves(str(about["task"])):
+    found = label_file.read(folder, WANTS)
+    if found is None:
         return None
-    try:
-        kind = tasks.find(str(about["task"]))
-        task = module.build(kind, dict(about["options"]), f"the task in {LABELS}")
-        if about.get("version") != kind.version:
-            raise ValueError(f"it is of version {about.get('version')!r}; {kind.version} is read here")
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
-    kept, modality = nets.store.load(home, parts=["head"]), modalities.load(home)
+    kept, modality, task = nets.store.load(found.home, parts=["head"]), modalities.load(found.home), found.task
     ear = listening(kept.encoder, modality.rate)
     head, own = kept.parts["head"], task.head(ear.width)
     same = [getattr(h, "options", {}).get(k) for h in (head, own) for k in ("width", "outputs", "upsample")]
     if type(head) is not type(own) or same[:3] != same[3:]:
         raise ModelError(f"The head in {str(folder)!r} does not fit its encoder and task.", "Finetune the model again.")
-    result = about.get("result")
     return ClipFinetuned(
-        model=ClipModel(kept.encoder, head, ear).eval(), task=task, modality=modality, result=result if isinstance(result, dict) else {},
-    )  # fmt: skip
+        model=ClipModel(kept.encoder, head, ear).eval(), task=task, modality=modality, result=found.result
+    )
 
 
 def finetune_clips(

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from .. import modalities, nets, tasks
+from .. import modalities, nets
 from ..core import Encoder, Kept, ModelError, RequestError, module
-from ..core.errors import SelftaughtError
 from ..core.listener import Listener
-from ..nets import files
 from ..tasks.cluster import Cluster
 from ..train.finetune import Plan, Tuned
 from ..train.precision import device_of
-from .adapt import LABELS, Finetuned
+from . import label_file
+from .adapt import Finetuned
 from .embed import embed
 from .opening import open_dataset
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PLAN = Plan()
+AGAIN = "Cluster again with --save."
 STILL = 1e-9
 """A row nearer to the mean than this share of the farthest one has no direction."""
 
@@ -76,12 +76,9 @@ class ClusterModel(Finetuned):
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, centres, labels.json (with the mean of the rows) and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task), "version": self.task.version, "options": dict(vars(self.task)), "result": self.result,
-            "mean": self.space.mean.tolist(), "least": self.space.least,
-        }  # fmt: skip
         kept = Kept(self.model.encoder, {"head": self.model.head})
-        return nets.store.save(folder, kept, sides={LABELS: about}, fill=self.modality.save)
+        where = {"mean": self.space.mean.tolist(), "least": self.space.least}
+        return label_file.write(folder, kept, self.task, self.result, self.modality, **where)
 
 
 def finetune_clusters(*_args, **_options) -> NoReturn:
@@ -91,26 +88,19 @@ def finetune_clusters(*_args, **_options) -> NoReturn:
 
 def load_clusters(folder: str | Path) -> ClusterModel | None:
     """The model that `cluster` wrote; None where the folder holds a model of another kind, or none.  ModelError where it is broken."""
-    home = nets.store.find(folder)
-    about = files.read_json(home, LABELS) if (home / LABELS).is_file() else {}
-    if about.get("task") != tasks.name_of(Cluster()):
+    found = label_file.read(folder, (Cluster.wants,), AGAIN)
+    if found is None or not isinstance(found.task, Cluster):
         return None
-    kept = nets.store.load(home, parts=["head"])
-    head, result = kept.parts["head"], about.get("result")
-    try:
-        task = module.build(Cluster, dict(about["options"]), f"the task in {LABELS}")
-        mean, least = np.asarray(about["mean"], np.float64), float(about["least"])
-        if about.get("version") != Cluster.version:
-            raise ValueError(f"it is of version {about.get('version')!r}; {Cluster.version} is read here")
+    kept, task = nets.store.load(found.home, parts=["head"]), found.task
+    head = kept.parts["head"]
+    with label_file.checked(folder, AGAIN):
+        mean, least = np.asarray(found.held["mean"], np.float64), float(found.held["least"])
         if mean.shape != (kept.encoder.dim,) or not np.isfinite(mean).all() or not (math.isfinite(least) and least > 0):
             raise ValueError(f"the mean of the rows is no {kept.encoder.dim} numbers")
         if (getattr(head, "in_features", None), getattr(head, "out_features", None)) != (kept.encoder.dim, task.k):
             raise ValueError("the centres do not fit the encoder")
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Cluster again with --save.") from None
     return ClusterModel(
-        model=Tuned(kept.encoder, head).eval(), task=task, modality=modalities.load(home), result=result if isinstance(result, dict) else {},
-        space=Space(mean, least),
+        model=Tuned(kept.encoder, head).eval(), task=task, modality=modalities.load(found.home), result=found.result, space=Space(mean, least)
     )  # fmt: skip
 
 

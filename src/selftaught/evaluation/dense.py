@@ -12,20 +12,18 @@ import numpy as np
 from PIL import Image
 
 from .. import modalities, nets, tasks
-from ..core import DataError, Encoder, Kept, ModelError, RequestError, module
-from ..core.errors import SelftaughtError
+from ..core import DataError, Encoder, Kept, ModelError, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..data import Dataset, coco, duplicates, open_source, splits
 from ..data.boxes import Boxes, open_boxes, picture_column, sizes_of
 from ..data.masks import Masks, folders_of, open_masks
 from ..modalities.canvas import Annotated, Canvas
-from ..nets import files
 from ..train.dense import PLAN, DenseModel, predictions, tune
 from ..train.finetune import Plan
 from ..train.precision import device_of
-from . import resample
-from .adapt import LABELS, Finetuned
+from . import label_file, resample
+from .adapt import Finetuned
 from .opening import open_encoders
 
 if TYPE_CHECKING:
@@ -33,11 +31,8 @@ if TYPE_CHECKING:
 
 SPLIT = {"train": 0.64, "validation": 0.16, "test": 0.2}
 """As `finetune` splits; the test share goes to training and validation where there is a test set."""
-
-
-def serves(task: str | None) -> bool:
-    """Whether a task of this name answers for parts of a picture."""
-    return task is not None and tasks.find(task).wants in ("boxes", "mask")
+WANTS = ("boxes", "mask")
+"""What the tasks served here ask for."""
 
 
 @dataclass(kw_only=True)
@@ -51,44 +46,29 @@ class DenseFinetuned(Finetuned):
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, head, labels.json and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task),
-            "version": self.task.version,
-            "options": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.task).items()},
-            "canvas": list(self.canvas.size),
-            "result": self.result,
-        }
         kept = Kept(self.model.encoder, {"head": self.model.head})
-        return nets.store.save(folder, kept, sides={LABELS: about}, fill=self.modality.save)
+        return label_file.write(folder, kept, self.task, self.result, self.modality, canvas=list(self.canvas.size))
 
 
 def load_dense(folder: str | Path) -> DenseFinetuned | None:
     """The dense model that `finetune` wrote; None where the folder holds a model of another kind, or none."""
-    home = nets.store.find(folder)
-    if not (home / LABELS).is_file():
+    found = label_file.read(folder, WANTS)
+    if found is None:
         return None
-    about = files.read_json(home, LABELS)
-    if about.get("task") not in tasks.names() or not serves(str(about["task"])):
-        return None
-    try:
-        kind = tasks.find(str(about["task"]))
-        task = module.build(kind, dict(about["options"]), f"the task in {LABELS}")
-        size = tuple(int(s) for s in about["canvas"])
-        if about.get("version") != kind.version or len(size) != 2:
-            raise ValueError(f"version {about.get('version')!r}, canvas {size}; version {kind.version} is read here")
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
-    kept, image = nets.store.load(home, parts=["head"]), modalities.load(home)
+    with label_file.checked(folder):
+        size, task = tuple(int(s) for s in found.held["canvas"]), found.task
+        if len(size) != 2:
+            raise ValueError(f"its canvas is {size}")
+    kept, image = nets.store.load(found.home, parts=["head"]), modalities.load(found.home)
     head = kept.parts["head"]
     options = getattr(head, "options", {})
     if options.get("classes") != task.outputs or tuple(options.get("size", ())) != size:
         raise ModelError(
             f"The head in {str(folder)!r} does not fit its classes and canvas.", "Finetune the model again."
         )
-    result = about.get("result")
     canvas = Canvas(size, image.channels, tuple(image.mean))
     return DenseFinetuned(
-        model=DenseModel(kept.encoder, head).eval(), task=task, modality=image, canvas=canvas, result=result if isinstance(result, dict) else {},
+        model=DenseModel(kept.encoder, head).eval(), task=task, modality=image, canvas=canvas, result=found.result,
     )  # fmt: skip
 
 

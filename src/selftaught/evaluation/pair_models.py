@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import modalities, nets, tasks
-from ..core import DataError, Kept, ModelError, RequestError, module
-from ..core.errors import SelftaughtError
+from ..core import DataError, Kept, ModelError, RequestError
 from ..core.listener import Listener
 from ..data import Aligned
-from ..nets import files
 from ..tasks.similarity import Correlated, Similarity
 from ..train.finetune import Plan, Tuned
 from ..train.pairs import PLAN as PLAN
 from ..train.pairs import cosines, tune
 from ..train.precision import device_of
-from . import resample
-from .adapt import LABELS, Finetuned
+from . import label_file, resample
+from .adapt import Finetuned
 from .embed import raw
 from .opening import open_encoders
 from .pairs import PairProblem, open_pairs, prepare
@@ -42,30 +40,21 @@ class PairFinetuned(Finetuned):
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: the encoder (there is no head), labels.json and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task), "version": self.task.version, "options": dict(vars(self.task)), "result": self.result,
-        }  # fmt: skip
-        return nets.store.save(folder, Kept(self.model.encoder), sides={LABELS: about}, fill=self.modality.save)
+        return label_file.write(folder, Kept(self.model.encoder), self.task, self.result, self.modality)
 
 
 def load_pairs(folder: str | Path) -> PairFinetuned | None:
     """The model of pairs that `finetune` wrote; None where the folder holds a model of another kind, or none.  ModelError where it is broken."""
-    home = nets.store.find(folder)
-    about = files.read_json(home, LABELS) if (home / LABELS).is_file() else {}
-    if about.get("task") not in tasks.names() or tasks.find(str(about["task"])).wants != "pair":
+    found = label_file.read(folder, ("pair",))
+    if found is None:
         return None
-    try:
-        kind = tasks.find(str(about["task"]))
-        task: Similarity = module.build(kind, dict(about["options"]), f"the task in {LABELS}")  # type: ignore[assignment]
-        if about.get("version") != kind.version:
-            raise ValueError(f"it is of version {about.get('version')!r}; {kind.version} is read here")
+    task: Similarity = found.task  # type: ignore[assignment]
+    with label_file.checked(folder):
         if not np.isfinite([task.low, task.high]).all() or task.low >= task.high:
             raise ValueError(f"its numbers go from {task.low} to {task.high}")
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
-    encoder, result = nets.store.load_encoder(home), about.get("result")
+    encoder = nets.store.load_encoder(found.home)
     return PairFinetuned(
-        model=Tuned(encoder, task.head(encoder.dim)).eval(), task=task, modality=modalities.load(home), result=result if isinstance(result, dict) else {}
+        model=Tuned(encoder, task.head(encoder.dim)).eval(), task=task, modality=modalities.load(found.home), result=found.result
     )  # fmt: skip
 
 

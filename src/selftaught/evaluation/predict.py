@@ -9,56 +9,45 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import measures, modalities, nets, tasks
-from ..core import ModelError, SelftaughtError, module
+from ..core import ModelError
 from ..core.listener import Listener
-from ..nets import files
 from ..train.finetune import Tuned, outputs
 from ..train.precision import device_of
-from . import served
-from .adapt import LABELS, Finetuned
+from . import label_file, served
+from .adapt import Finetuned
 from .opening import open_dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WHOLE_ROWS = ("class", "set", "number")
+
 
 def load_model(folder: str | Path) -> Finetuned:
     """The model that `finetune` wrote; ModelError where the folder is broken or of another task version."""
-    home = nets.store.find(folder)
     elsewhere = served.load(folder)
     if elsewhere is not None:
         return elsewhere
-    if not (home / LABELS).is_file():
+    name = label_file.task_name(folder)
+    if name is None:
         raise ModelError(
             f"{str(folder)!r} holds an encoder without a task.",
             "Finetune it first: selftaught finetune RUN DATA. Without labels: selftaught cluster RUN DATA --save FOLDER; selftaught search RUN DATA QUERY.",
         )
-    about = files.read_json(home, LABELS)
-    try:
-        kind = tasks.find(str(about["task"]))
-        task = module.build(kind, dict(about["options"]), f"the task in {LABELS}")
-        temperature, version = float(about["temperature"]), int(about["version"])
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
-    if version != kind.version or not (math.isfinite(temperature) and temperature > 0):
-        raise ModelError(
-            f"{LABELS} in {str(folder)!r} is of version {version}, with temperature {temperature}; version {kind.version} is read here.",
-            "Finetune the model again with this release.",
-        )
-    kept = nets.store.load(home, parts=["head"])
+    found = label_file.read(folder, WHOLE_ROWS)
+    with label_file.checked(folder):
+        if found is None:
+            raise ValueError(f"its task, {name!r}, is none that predicts: {', '.join(tasks.names())}")
+        temperature = float(found.held["temperature"])
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"its temperature is {temperature}")
+    kept, task = nets.store.load(found.home, parts=["head"]), found.task
     head = kept.parts["head"]
     if getattr(head, "out_features", None) != task.outputs or getattr(head, "in_features", None) != kept.encoder.dim:
         raise ModelError(
             f"The head in {str(folder)!r} does not fit its encoder and labels.", "Finetune the model again."
         )
-    result = about.get("result")
-    return Finetuned(
-        Tuned(kept.encoder, head).eval(),
-        task,
-        modalities.load(home),
-        temperature,
-        result if isinstance(result, dict) else {},
-    )
+    return Finetuned(Tuned(kept.encoder, head).eval(), task, modalities.load(found.home), temperature, found.result)
 
 
 def predict(

@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import modalities, nets, tasks
-from ..core import DataError, Encoder, Kept, ModelError, RequestError, module
-from ..core.errors import SelftaughtError
+from ..core import DataError, Encoder, Kept, ModelError, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..data import duplicates, splits
 from ..data.pairs import TextPairs, open_pairs, open_sources
-from ..nets import files
 from ..nets.search import Written
 from ..nets.seq2seq import EncoderDecoder, LeftToRight
 from ..nets.text_decoder import TextDecoder
 from ..train.finetune import Plan
 from ..train.precision import device_of
 from ..train.sequences import SequencePlan, Writer, build, tune, write
-from . import resample
-from .adapt import LABELS, Finetuned
+from . import label_file, resample
+from .adapt import Finetuned
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,35 +45,24 @@ class SequenceFinetuned(Finetuned):
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, decoder or head, labels.json and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task), "version": self.task.version, "options": dict(vars(self.task)),
-            "room": getattr(self.model, "room", None), "result": self.result,
-        }  # fmt: skip
-        return nets.store.save(folder, self.model.keep(), sides={LABELS: about}, fill=self.modality.save)
+        room = getattr(self.model, "room", None)
+        return label_file.write(folder, self.model.keep(), self.task, self.result, self.modality, room=room)
 
 
 def load_sequences(folder: str | Path) -> SequenceFinetuned | None:
     """The model that `finetune` wrote; None where the folder holds a model of another kind, or none.  ModelError where it is broken."""
-    home = nets.store.find(folder)
-    about = files.read_json(home, LABELS) if (home / LABELS).is_file() else {}
-    if about.get("task") not in tasks.names() or tasks.find(str(about["task"])).wants != "text":
+    found = label_file.read(folder, ("text",))
+    if found is None:
         return None
-    try:
-        kind = tasks.find(str(about["task"]))
-        task = module.build(kind, dict(about["options"]), f"the task in {LABELS}")
-        if about.get("version") != kind.version:
-            raise ValueError(f"it is of version {about.get('version')!r}; {kind.version} is read here")
-        room, kept = about["room"], nets.store.load(home)
+    with label_file.checked(folder):
+        room, kept = found.held["room"], nets.store.load(found.home)
         model: Writer
         if isinstance(kept.parts.get("decoder"), TextDecoder):
             model = EncoderDecoder(kept.encoder, kept.parts["decoder"])  # type: ignore[arg-type]
         else:
             model = LeftToRight(kept.encoder, kept.parts["head"], int(room))
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
-    result = about.get("result")
     return SequenceFinetuned(
-        model=model.eval(), task=task, modality=modalities.load(home), result=result if isinstance(result, dict) else {}
+        model=model.eval(), task=found.task, modality=modalities.load(found.home), result=found.result
     )
 
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import nets, tasks
-from ..core import RequestError
-from ..nets import files
+from .. import tasks
 from ..train.finetune import Plan
+from . import label_file
 
 
 @dataclass(frozen=True)
@@ -94,13 +93,6 @@ def tasks_of(option: str) -> list[str]:
 
 def load(folder: str | Path) -> Any:
     """The model in a folder whose task is served elsewhere; None where it is a model of whole rows, or no model."""
-    home = nets.store.find(folder)
-    labels = home / nets.store.LABELS
-    if not labels.is_file():
-        return None
-    name = files.read_json(home, nets.store.LABELS).get("task")
-    try:
-        own = service(str(name))
-    except RequestError:
-        return None
+    name = label_file.task_name(folder)
+    own = service(name) if name in tasks.names() else None
     return None if own is None else own.load(folder)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import modalities, nets, tasks
-from ..core import DataError, Encoder, Kept, ModelError, RequestError, module
-from ..core.errors import SelftaughtError
+from ..core import DataError, Encoder, Kept, ModelError, RequestError
 from ..core.listener import Listener
 from ..core.task import Task
 from ..data import splits
@@ -19,22 +18,18 @@ from ..data.answers import Questions, open_answers
 from ..data.tags import Sentences, open_tags
 from ..modalities.passages import Tagged
 from ..modalities.questions import Asked
-from ..nets import files
 from ..tasks import answer, tag
 from ..train.precision import device_of
 from ..train.spans import PLAN, Parts, SpanModel, SpanPlan, predictions, tune
-from . import resample
-from .adapt import LABELS, Finetuned
+from . import label_file, resample
+from .adapt import Finetuned
 from .blind import BlindAnswers, BlindTags
 from .dense import SPLIT
 from .opening import open_encoders
 
 MODES = ("head", "full", "gradual", "lora")
-
-
-def serves(task: str | None) -> bool:
-    """Whether a task of this name answers for parts of a text."""
-    return task is not None and tasks.find(task).wants in ("tags", "answers")
+WANTS = ("tags", "answers")
+"""What the tasks served here ask for."""
 
 
 @dataclass(kw_only=True)
@@ -49,40 +44,23 @@ class SpanFinetuned(Finetuned):
 
     def save(self, folder: str | Path) -> Path:
         """Writes the model folder: encoder, head, labels.json and the modality's own files."""
-        about = {
-            "task": tasks.name_of(self.task),
-            "version": self.task.version,
-            "options": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.task).items()},
-            "result": self.result,
-        }
         kept = Kept(self.model.encoder, {"head": self.model.head})
-        return nets.store.save(folder, kept, sides={LABELS: about}, fill=self.modality.save)
+        return label_file.write(folder, kept, self.task, self.result, self.modality)
 
 
 def load_spans(folder: str | Path) -> SpanFinetuned | None:
     """The model for parts of texts that `finetune` wrote; None where the folder holds a model of another kind, or none."""
-    home = nets.store.find(folder)
-    if not (home / LABELS).is_file():
+    found = label_file.read(folder, WANTS)
+    if found is None:
         return None
-    about = files.read_json(home, LABELS)
-    if about.get("task") not in tasks.names() or not serves(str(about["task"])):
-        return None
-    try:
-        kind = tasks.find(str(about["task"]))
-        task = module.build(kind, dict(about["options"]), f"the task in {LABELS}")
-        if about.get("version") != kind.version:
-            raise ValueError(f"version {about.get('version')!r}; version {kind.version} is read here")
-    except (SelftaughtError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{LABELS} in {str(folder)!r} is broken: {error}", "Finetune the model again.") from None
-    kept = nets.store.load(home, parts=["head"])
+    kept, task = nets.store.load(found.home, parts=["head"]), found.task
     head = kept.parts["head"]
     own = task.head(kept.encoder.dim)
     if type(head) is not type(own) or getattr(head, "options", None) != own.options:
         raise ModelError(f"The head in {str(folder)!r} does not fit its encoder and task.", "Finetune the model again.")
-    result = about.get("result")
     return SpanFinetuned(
-        model=SpanModel(kept.encoder, head).eval(), task=task, modality=modalities.load(home), result=result if isinstance(result, dict) else {},
-    )  # fmt: skip
+        model=SpanModel(kept.encoder, head).eval(), task=task, modality=modalities.load(found.home), result=found.result
+    )
 
 
 @dataclass
