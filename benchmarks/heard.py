@@ -106,3 +106,23 @@ def advised(what: str):
             yield what, f"{cell['sentence']} [table](docs/methods/measured-sound.md)", cell
 
     return rows
+
+
+def joined(found: dict):
+    """README's rows of written-down digits: word error rates of both arms over all seeds."""
+    for name, cell in found["cells"].items():
+        if "difference" in name:
+            pre, fresh = (cell[arm] for arm in ("pretrained", "scratch"))
+            said = f"WER {_span(pre)} % pretrained, {_span(fresh)} % from scratch; paired by speaker {_span(cell['difference'], True)} points"
+            gain = sum(one["pretrained"] < one["scratch"] for one in cell["speakers"].values())
+            budget, _, _, seeds = name.split(" | ")
+            what = f"digits said one after another, speakers never heard, {budget} with transcripts ({len(seeds.split(','))} seeds)"
+            yield what, f"{said}; {gain} of {len(cell['speakers'])} speakers gain", cell
+
+
+def speed(found: dict):
+    """README's row of wav2vec 2.0's speed."""
+    cells = found["cells"]
+    if cells:
+        ratios = ", ".join(f"{name} lengths {cell['ratio']:.2f}" for name, cell in cells.items())
+        yield "wav2vec 2.0: seconds of sound a second in training, of transformers' pretraining example", ratios, next(iter(cells.values()))  # fmt: skip

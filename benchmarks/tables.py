@@ -63,6 +63,8 @@ def table() -> str:
         ("methods", _methods),
         *((name, _placed(getattr(texts, name))) for name in TEXTS),
         ("spoken_digits", _placed(heard.digits)),
+        ("continuous_digits", _placed(heard.joined)),
+        ("wav2vec2_speed", _placed(heard.speed)),
         ("spoken_words", _placed(heard.advised("words of espeak-ng, every method"))),
         ("instruments", _placed(heard.advised("ten instruments, 200 clips, every method"))),
     ):
