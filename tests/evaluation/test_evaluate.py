@@ -9,6 +9,7 @@ import torch
 
 from selftaught import modalities, nets, train
 from selftaught.core import DataError, Kept, RequestError
+from selftaught.core.listener import Listener
 from selftaught.data import Dataset
 from selftaught.evaluation import evaluate
 from selftaught.evaluation import probe as probing
@@ -181,6 +182,19 @@ def test_groups_stay_together_and_widen_the_interval():
     assert not (parts[0] & parts[2])
     assert not (parts[1] & parts[2])
     assert np.array_equal(np.unique(problem.test_groups), np.unique(group[problem.test.ids]))
+
+
+def test_a_test_set_of_one_group_is_judged_by_rows_and_says_so():
+    rows, encoder = planted(600)
+    group = np.repeat([0, 1, 2], 200)
+    learned, held = (Rows(rows.x[some], rows.y[some], group=group[some]) for some in (group < 2, group == 2))
+    said: list[str] = []
+    listener = Listener()
+    listener.say = said.append  # type: ignore[method-assign]
+    found = evaluate(encoder, learned, test=held, listener=listener, **QUICK)
+    assert any("all test rows are of one group" in line for line in said)
+    first = found["differences"][0]
+    assert 0.01 < first["high"] - first["low"] < 0.5
 
 
 def test_planted_copies_are_counted_and_left_out_beside():

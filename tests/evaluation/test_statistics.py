@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from selftaught.evaluation.statistics import Scores, generator, interval, visible_difference
+from selftaught.evaluation.statistics import Scores, generator, interval, units, visible_difference
 
 
 def covers(simulate, truth: float, trials: int, **options) -> float:
@@ -123,3 +123,21 @@ def test_seeds_are_paired_or_averaged():
 def test_what_can_be_seen_shrinks_with_the_root_of_the_items():
     assert visible_difference(100) == pytest.approx(2.8016 * np.sqrt(0.1 / 100), rel=1e-3)
     assert visible_difference(400) == pytest.approx(visible_difference(100) / 2)
+
+
+def test_one_item_or_group_tells_nothing_of_others():
+    alone = interval(Scores(np.ones((2, 3, 1)), np.ones(1)))
+    assert (alone.mean, alone.low, alone.high) == (1.0, 0.0, 1.0)
+    better = Scores(np.ones((1, 3, 9)), np.ones(9)).minus(Scores(np.zeros((1, 3, 9)), np.ones(9)))
+    together = interval(better, np.zeros(9))
+    assert (together.low, together.high) == (-1.0, 1.0)
+
+
+def test_rows_of_one_group_are_resampled_as_rows_and_that_is_said():
+    said: list[str] = []
+    assert units(np.zeros(5), said.append, "speaker") is None
+    assert said == ["all test rows are of one speaker: the interval is over rows, and says nothing of another speaker."]
+    two = np.array([0, 0, 1])
+    assert units(two, said.append) is two
+    assert units(None, said.append) is None
+    assert len(said) == 1

@@ -105,6 +105,17 @@ def test_few_speakers_and_no_column_are_said(work):
         verify(work / "run", work / "voices.parquet", group="who")
 
 
+def test_two_tested_speakers_give_no_verdict(work):
+    """A resampling of two speakers holds both or no trial of different ones: its spread is nothing, and was once called certain."""
+    held = opened(work)
+    two = held.subset(np.isin(held.values("speaker"), ["v1", "v2"]))
+    found, _ = verify(work / "run", held, test=two, group="speaker", seeds=1)
+    assert found["verdict"]["answer"] == "cannot tell"
+    assert "Two speakers give no interval" in found["verdict"]["sentence"]
+    assert all((r["low"], r["high"]) == (0.0, 1.0) for r in found["rows"])
+    assert all((d["low"], d["high"]) == (-1.0, 1.0) for d in found["differences"])
+
+
 def test_naming_speakers_is_classification_split_by_recording(work):
     plan = Plan(epochs=12, batch=16, lr=4e-3, layer_decay=1.0)
     found = finetune(work / "run", work / "voices.parquet", labels="speaker", group="recording", plan=plan)

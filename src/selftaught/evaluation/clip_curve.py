@@ -21,6 +21,7 @@ from .clips import check
 from .controls import untrained
 from .fitting import Pool
 from .label_curve import DRAWS
+from .statistics import units
 
 
 def clip_curve(
@@ -76,7 +77,7 @@ class _Curve:
     def result(self, budgets: list[int], draws: int) -> dict[str, Any]:
         """What `finetune --curve --json` prints."""
         task, groups = self.opener.task, self.found.groups
-        groups = None if groups is None else groups[self.places]
+        groups = None if groups is None else units(groups[self.places], self.listener.say)
         rows, differences = [], []
         for point, budget in enumerate(budgets):
             tallies: dict[str, list] = {"pretrained": [], "scratch": []}

@@ -21,6 +21,7 @@ from . import label_file, resample
 from .adapt import Finetuned
 from .clip_data import Found, Labelled, Opener, Spoken, lengths_of, split
 from .fitting import Pool
+from .statistics import units
 
 MODES = ("head", "full", "gradual", "lora")
 SHOWN = 3
@@ -120,7 +121,7 @@ def _scored(
     answers = predictions(model, task, clips.sounds, places, device=where, listener=opener.listener)
     truth = clips.truth(places)
     tally = task.tally(answers, truth)
-    groups = None if found.groups is None else found.groups[places]
+    groups = None if found.groups is None else units(found.groups[places], opener.listener.say)
     got = resample.interval([tally], groups=groups, seed=seed)
     name, guesses = _blind(opener, learned, clips, places)
     other = task.tally(guesses, truth)

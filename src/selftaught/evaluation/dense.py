@@ -25,6 +25,7 @@ from ..train.precision import device_of
 from . import label_file, resample
 from .adapt import Finetuned
 from .opening import open_encoders
+from .statistics import units
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +131,8 @@ def _scored(model: DenseModel, task: Task, held: Annotated, made: _Opener, group
     """The model with its figures on the pictures `held`, looked at once."""
     places = np.arange(len(held))
     tally = task.tally(predictions(model, task, held, places, device=where, listener=made.listener), held.truth(places))
-    got = resample.interval([tally], groups=held.pictures.groups(group), seed=seed)
+    groups = units(held.pictures.groups(group), made.listener.say, group or "group")
+    got = resample.interval([tally], groups=groups, seed=seed)
     result = {
         "task": tasks.name_of(task), "metric": task.metric, "rows": {"test": len(held)}, "canvas": list(made.canvas.size),
         "test": {**tally.figures(task.classes), "low": got.low, "high": got.high},  # type: ignore[attr-defined]

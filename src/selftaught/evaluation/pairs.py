@@ -15,6 +15,7 @@ from ..data.sniff import guess_label
 from ..data.source import Source
 from ..tasks.similarity import Similarity
 from .protocol import HELD_OUT, VALIDATION
+from .statistics import units
 
 LEAST = 10
 """Labelled pairs on each side of the split, at least."""
@@ -31,8 +32,8 @@ class PairProblem:
     validation: np.ndarray
     test: Aligned
     targets: np.ndarray
-    groups: np.ndarray
-    """(test rows,) pairs that share a text: they are resampled together."""
+    groups: np.ndarray | None
+    """(test rows,) pairs that share a text: they are resampled together (where there are several such)."""
     repeated: int
     """Test pairs of which the pool holds a text (where the test set is one's own)."""
     notes: tuple[str, ...] = ()
@@ -91,10 +92,10 @@ def prepare(
     if few:
         raise DataError(f"The {few[0]} side holds fewer than {LEAST} labelled pairs.", "Give more labelled pairs.")
     task = _task(known.values[where["train"]], [part.column for part in data.parts.values()])
+    notes = [f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} pairs have a number."]
     return PairProblem(
         task, data.subset(pool), known.values[pool], place[where["train"]], place[where["validation"]], tested, truth,
-        _tied(tested, group), repeated,
-        (f"labels: column {known.column!r}, {int(known.known.sum())} of {len(known)} pairs have a number.",),
+        units(_tied(tested, group), notes.append, group or "text"), repeated, tuple(notes),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ..core.task import Task
 from ..data import cells, splits
 from ..data.label_sets import MARKS, make_label_columns, make_label_sets
 from ..data.labels import MISSING, Labels, make_labels
-from .statistics import Groups
+from .statistics import Groups, units
 
 BUDGETS = (1, 2, 5, 10, 25, 50, 100)
 """Labels a class (numbers: labels in all, ten times as many) of a label curve."""
@@ -150,6 +150,8 @@ def prepare(
     place[kept] = np.arange(len(kept))
     scored = _limited(np.flatnonzero(tested_labels.known), limit, seed)
     _check(pool_labels, scored)
+    if test_groups is not None and units(test_groups[scored], notes.append, group or "group") is None:
+        test_groups = None
     if duplicates is not None and test is None:
         test_groups = splits.units(len(where["test"]), test_groups, duplicates[where["test"]])
     return Problem(

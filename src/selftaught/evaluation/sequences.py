@@ -24,6 +24,7 @@ from ..train.precision import device_of
 from ..train.sequences import SequencePlan, Writer, build, tune, write
 from . import label_file, resample
 from .adapt import Finetuned
+from .statistics import units
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -168,7 +169,7 @@ def _scored(model: Writer, task: Task, modality, held: TextPairs, group: str | N
     answers = texts_of(write(model, task, held, places, device=where, listener=listener), modality)
     sources, truth = held.texts(places), held.truth(places)
     ours, blind = task.tally(answers, truth), task.tally(task.blind(sources), truth)
-    groups = held.sources.groups(group)
+    groups = units(held.sources.groups(group), listener.say, group or "group")
     got, other = (resample.interval([tally], groups=groups, seed=seed) for tally in (ours, blind))
     more = resample.interval([ours], [blind], groups=groups, seed=seed)
     result = {

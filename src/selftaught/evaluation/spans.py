@@ -26,6 +26,7 @@ from .adapt import Finetuned
 from .blind import BlindAnswers, BlindTags
 from .dense import SPLIT
 from .opening import open_encoders
+from .statistics import units
 
 MODES = ("head", "full", "gradual", "lora")
 WANTS = ("tags", "answers")
@@ -132,7 +133,7 @@ def _scored(
     answers = predictions(model, task, held.parts, places, device=where, listener=listener)
     truth = held.parts.truth(places)
     tally = task.tally([a[0] for a in answers], truth)
-    groups = None if held.groups is None else held.groups[places]
+    groups = None if held.groups is None else units(held.groups[places], listener.say)
     got = resample.interval([tally], groups=groups, seed=seed)
     blind, guessed = [], {}
     for name, guesses in kind.blind(known, train, held, places).items():

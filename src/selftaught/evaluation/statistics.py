@@ -7,6 +7,7 @@ there are few, contribute a t-distribution, because a percentile bootstrap over 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,18 +103,31 @@ class Scores:
         return Scores(self.numerator[:, :count], self.denominator, self.range)
 
 
+def units(groups: np.ndarray | None, say: Callable[[str], object], what: str = "group") -> np.ndarray | None:
+    """What an interval takes as one: the test rows' `groups`, or each row where all are of one group, of which `say` is told.
+
+    One group is no sample of groups: resampled, it gives an interval of no width, and a verdict of nothing."""
+    if groups is None or len(groups) < 2 or (groups != groups[0]).any():
+        return groups
+    say(f"all test rows are of one {what}: the interval is over rows, and says nothing of another {what}.")
+    return None
+
+
 def interval(scores: Scores, groups: Groups = None, *, seed: int = 0, repeats: int = REPEATS) -> Interval:
     """The 95 % interval of `scores.mean` over new items (groups), new draws and new seeds, as far as there are several.
 
     Two-level bootstrap: the mean over draws and seeds is bootstrapped over items; to every replicate is added the deviation of
     a t-distribution with (count - 1) degrees of freedom for the draws, and for the seeds, whose variance is what is left after
     that of their interaction with the items, which the item level already holds.  Denominators and groups must be constant
-    over draws.  Coverage is simulated in tests/evaluation/test_statistics.py.  Folds: see `over_folds`.
+    over draws.  Coverage is simulated in tests/evaluation/test_statistics.py.  Folds: see `over_folds`.  One item (or group) says nothing of others:
+    bounded scores can be anything then.
     """
     if isinstance(groups, Folds):
         return over_folds(scores, groups)
     rng = generator(seed, "bootstrap")
     top, bottom = by_group(scores.numerator, scores.denominator, groups)
+    if len(bottom) == 1 and scores.range is not None:
+        return Interval(scores.mean, *scores.range)
     replicates = _bootstrap(top.mean((0, 1)), bottom, scores, repeats, rng)
     for axis in (1, 0):
         spread = _spread(top.mean(1 - axis), bottom)

@@ -32,6 +32,8 @@ MOST = 20_000
 TESTED = 0.5
 """Share of the speakers whose trials are scored, where there is no test set; the others standardise and discriminate."""
 WORDS = {"raw": "log-mel statistics", "untrained": "the same network untrained"}
+LEAST = 3
+"""Speakers of whom an interval can tell anything."""
 FEW = 10
 """Speakers below which it is said that intervals over them say little."""
 
@@ -202,7 +204,8 @@ def prepare(data, test, column: str | None, seed: int, listener: Listener) -> Pr
         f"speakers: column {column!r}; {trials.count} are tested in {len(same)} trials ({int(same.sum())} of one speaker), {codes.max() + 1} others standardise and discriminate."
     )
     if trials.count < FEW:
-        listener.say(f"{trials.count} speakers are few: intervals are over speakers, and are wide.")
+        known = "and are wide" if trials.count >= LEAST else "of whom two tell nothing"
+        listener.say(f"{trials.count} speakers are few: intervals are over speakers, {known}.")
     return Problem(Verify(), pool, codes, held, trials, validation, column)
 
 
@@ -243,11 +246,11 @@ def _result(problem: Problem, found: dict[str, Arm], seed: int, seen: bool, dige
     budget = {"cosine": 0, "discriminant": "all"}
     table = {(n, probe): arm.tallies[probe] for probe in budget for n, arm in found.items() if arm.tallies[probe]}
     rows = [
-        {"features": name, "probe": probe, "layer": "last", "labels_per_class": budget[probe], **_rate(resample.interval(t, seed=seed)), "draws": 1, "seeds": len(t)}
+        {"features": name, "probe": probe, "layer": "last", "labels_per_class": budget[probe], **_rate(_interval(t, None, seed)), "draws": 1, "seeds": len(t)}
         for (name, probe), t in table.items()
     ]  # fmt: skip
     differences = {
-        (name, probe): resample.interval(table["pretrained", probe], t, seed=seed)
+        (name, probe): _interval(table["pretrained", probe], t, seed)
         for (name, probe), t in table.items() if name != "pretrained" and ("pretrained", probe) in table
     }  # fmt: skip
     warnings = [f"{name} ({probe}): {t[0].warning}" for (name, probe), t in table.items() if t[0].warning]
@@ -275,6 +278,14 @@ def _result(problem: Problem, found: dict[str, Arm], seed: int, seen: bool, dige
     }  # fmt: skip
 
 
+def _interval(ours: Sequence[Trials], theirs: Sequence[Trials] | None, seed: int) -> Interval:
+    """The interval over speakers; of two it is all there can be: a resampling of two holds both once, or no trial of different speakers."""
+    found = resample.interval(ours, theirs, seed=seed)
+    if ours[0].count >= LEAST:
+        return found
+    return Interval(found.mean, -1.0 if theirs else 0.0, 1.0)
+
+
 def _plain(got: Interval) -> dict[str, float]:
     return {"mean": round(got.mean, 6), "low": round(got.low, 6), "high": round(got.high, 6)}
 
@@ -290,6 +301,8 @@ def _sentence(answer: str, difference: Interval, means: dict[str, float], contro
         f"{means[control]:.3f} on {WORDS[control]} ({difference.mean:+.3f}, 95 % interval over speakers {difference.low:+.3f} to {difference.high:+.3f})"
     )
     more = " But their clips were among the data that pretraining heard (without labels): on new speakers it may be less." * seen  # fmt: skip
+    if speakers < LEAST:
+        return f"Cannot tell whether pretraining helped: {case}. Two speakers give no interval: test at least {LEAST}, better {FEW}.{more}"
     if answer == OPEN:
         return f"Cannot tell whether pretraining helped: {case}. A true difference of {difference.visible:.3f} would have been seen four times in five.{more}"
     return f"Pretraining {answer}: {case}.{more}"
