@@ -260,7 +260,7 @@ def _beside(result: dict, kind: str, word: str) -> list[str]:
     lines = []
     sign = -1 if result.get("lower_is_better") else 1
     for row in result.get(kind, ()):
-        less = {name: sign * value for name, value in row["difference"].items()}
+        less = {name: sign * value + 0.0 for name, value in row["difference"].items()}  # -0.0 becomes 0.0
         low, high = sorted((less["low"], less["high"]))
         lines.append(
             f"{word}{row['name']}: {row[result['metric']]:.3f} [{row['low']:.3f}, {row['high']:.3f}]; "
