@@ -23,7 +23,7 @@ import numpy as np
 from record import Results
 
 STEPS = 60
-BATCH = {"image": 128, "text": 128, "sound": 32}
+BATCH = {"image": 128, "text": 32, "sound": 32}
 PRETRAIN = (sys.executable, "-m", "selftaught", "pretrain")
 SPECIAL = {  # method: (modality, options)
     "simclr": ("image", ["--encoder", "resnet-small"]),
