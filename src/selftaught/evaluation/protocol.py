@@ -137,10 +137,8 @@ def prepare(
         tested, tested_labels = dataset.subset(where["test"]), known.take(where["test"])
         test_groups = None if groups is None else groups[where["test"]]
     else:
-        tested, tested_labels = (
-            test,
-            _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several),
-        )
+        tested = test
+        tested_labels = _labels(test, known.column if isinstance(labels, str | type(None)) else labels, several)
         known, tested_labels = _one_list_of_classes(known, tested_labels)
         test_groups = None if group == "" else test.groups(group, but=known.column)
     chosen = {name: _limited(rows[known.known[rows]], limit, seed) for name, rows in where.items() if name != "test"}
