@@ -1,6 +1,6 @@
 """Does pretraining help to write down spoken digits that nobody's transcripts covered?  CTC from few clips, on speakers that were never heard.
 
-    python benchmarks/continuous_digits.py [--budgets 20,100,400] [--seeds 0,1,2] [--method simmim] [--minutes 15] [--modes full]
+    python benchmarks/continuous_digits.py [--budgets 20,100,400] [--seeds 0,1,2] [--method simclr] [--encoder sound-conv] [--minutes 15] [--modes full]
     python benchmarks/continuous_digits.py --seeds 0 --budgets 20 --steps 40 --epochs 2 --clips 60 --name trial      (a trial)
 
 A clip is made here: 3 to 6 recordings of the Free Spoken Digit Dataset by one speaker, in an order drawn from the seed, with 0.1 to 0.4 s of near-silence (noise of two steps of
@@ -18,6 +18,7 @@ import argparse
 import io
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,9 @@ class Seed:
         length = (
             {"steps": 0} if arm == "scratch" else {"steps": args.steps} if args.steps else {"minutes": args.minutes}
         )
-        return out, train.pretrain(self.unlabelled, method=args.method, seed=self.seed, out=out, **length).result
+        return out, train.pretrain(
+            self.unlabelled, method=args.method, encoder=args.encoder, seed=self.seed, out=out, **length
+        ).result
 
 
 def cell_of(budget: int, arm: str, mode: str, seed: int) -> str:
@@ -123,15 +126,15 @@ def cell_of(budget: int, arm: str, mode: str, seed: int) -> str:
 def finetuned(one: Seed, budget: int, arm: str, mode: str, results: Results, kept: Path) -> None:
     """One cell, unless it is there."""
     from selftaught.evaluation import finetune
-    from selftaught.train.clips import PLAN
-    from selftaught.train.finetune import Plan
+    from selftaught.train.clips import SPELLING
 
     cell, args = cell_of(budget, arm, mode, one.seed), one.args
     if results.has(cell):
         return
     run, cost = one.run(arm)
-    decay = PLAN.layer_decay if arm == "pretrained" else 1.0
-    plan = Plan(epochs=args.epochs, steps=0 if args.steps else args.finetune_steps, batch=16, layer_decay=decay)
+    steps = 0 if args.steps else args.finetune_steps
+    decay = SPELLING.layer_decay if arm == "pretrained" else 1.0
+    plan = replace(SPELLING, epochs=args.epochs, steps=steps, lr=args.lr, layer_decay=decay)
     began = time.process_time()
     done = finetune(
         run, one.few(budget), test=one.test, task="transcribe", mode=mode, group="speaker", plan=plan, seed=one.seed
@@ -178,11 +181,13 @@ def main() -> None:
     parser.add_argument("--budgets", type=numbers, default=[20, 100, 400])
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     parser.add_argument("--modes", type=lambda text: text.split(","), default=["full"])
-    parser.add_argument("--method", default="simmim")
+    parser.add_argument("--method", default="simclr")
+    parser.add_argument("--encoder", default="sound-conv")
     parser.add_argument("--minutes", type=float, default=15, help="of pretraining")
     parser.add_argument("--steps", type=int, help="of pretraining instead of minutes, for a trial")
     parser.add_argument("--epochs", type=int, default=30, help="passes of a finetuning")
     parser.add_argument("--finetune-steps", type=int, default=600, help="steps of a finetuning at least")
+    parser.add_argument("--lr", type=float, help="of a finetuning")
     parser.add_argument("--clips", type=int, default=1200, help="clips without transcripts")
     parser.add_argument("--test-clips", type=int, default=200)
     parser.add_argument("--name", default="continuous_digits")
@@ -192,7 +197,8 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     kept = RESULTS / args.name
     about = {
-        k: getattr(args, k) for k in ("method", "minutes", "steps", "epochs", "finetune_steps", "clips", "test_clips")
+        k: getattr(args, k)
+        for k in ("method", "encoder", "minutes", "steps", "epochs", "finetune_steps", "lr", "clips", "test_clips")
     }
     results = Results(args.name, **about)
     for mode in args.modes:

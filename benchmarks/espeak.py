@@ -52,7 +52,8 @@ def spoken(word: str, voice: str, pace: int, pitch: int, reach: int) -> np.ndarr
     import soundfile
     import soxr
 
-    command = [program(), "-v", voice, "-s", str(pace), "-p", str(pitch), "-P", str(reach), "--stdout", word]
+    said = f'<prosody range="{reach}">{word}</prosody>'  # of SSML: not every version has an option for it
+    command = [program(), "-v", voice, "-s", str(pace), "-p", str(pitch), "-m", "--stdout", said]
     held = bytearray(subprocess.run(command, capture_output=True, check=True).stdout)
     if held[:4] == b"RIFF":  # written to a pipe, the header claims the longest file there can be
         held[4:8], held[40:44] = (len(held) - 8).to_bytes(4, "little"), (len(held) - 44).to_bytes(4, "little")

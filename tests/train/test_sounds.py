@@ -163,19 +163,6 @@ def test_finetuning_sorts_unlike_lengths_and_hides_parts_the_same_for_a_seed(fol
     assert any(not torch.equal(one[k], mild[k]) for k in one)
 
 
-def test_clips_with_text_take_masks_and_refuse_what_moves_them(tmp_path):
-    from selftaught.evaluation.clips import finetune_clips
-
-    tones.run_folder(tmp_path / "run")
-    table = tones.table(tmp_path / "clips.parquet", 24)
-    plan = Plan(epochs=1, steps=2, batch=8)
-    words = {"task": "transcribe", "plan": replace(plan, views="masked")}
-    one, two = (finetune_clips(tmp_path / "run", table, **words).model.state_dict() for _ in range(2))
-    assert all(torch.equal(one[k], two[k]) for k in one)
-    with pytest.raises(RequestError, match="cuts and stretches"):
-        finetune_clips(tmp_path / "run", table, task="transcribe", plan=replace(plan, views="augment"))
-
-
 def test_waves_are_silenced_where_no_energies_are_made():
     wave = torch.full((1, 1000), 500, dtype=torch.int16)
     got = Hide()(View("sound", parts={"wave": wave, "length": torch.tensor([1000])}), Draw(torch.tensor([1]), 0, 0))

@@ -22,6 +22,7 @@ from selftaught.views.spectrogram import (
     Warp,
     band_of,
     centres,
+    elsewhere,
     joint_sound,
 )
 
@@ -181,6 +182,8 @@ def test_tempo_changes_the_length_and_a_slope_in_time_stays_a_slope():
     short = View("sound", parts={"mel": ramp[:, :1], "length": torch.tensor([1, 1, 1])})
     assert Stretch((0.5, 0.5))(short, draw(3))["length"].tolist() == [1] * 3
     assert torch.allclose(Stretch((1.0, 1.0))(view, draw(3))["mel"], ramp, atol=1e-5)
+    needed = view.with_parts(least=torch.tensor([40, 10, 70]))  # a row is never lengthened to what it would need
+    assert Stretch((0.5, 0.5))(needed, draw(3))["length"].tolist() == [40, 25, 50]
 
 
 def test_fading_goes_in_a_straight_line_over_the_true_length():
@@ -218,6 +221,24 @@ def test_the_joint_view_gives_two_different_views_that_do_not_depend_on_the_batc
         assert torch.allclose(one[part][i, :span], alone[part][0, :span], atol=1e-3)
     assert one[part].dtype == torch.float32
     assert one[part].isfinite().all()
+
+
+def test_a_whole_sound_is_changed_along_its_whole_length_and_keeps_its_tempo_where_asked():
+    view = mel([60, 20], extra=3)
+    still, moved = (elsewhere(rate=16000, tempo=tempo)(view, draw(2)) for tempo in (False, True))
+    assert torch.equal(still["length"], view["length"])
+    assert (moved["length"] != view["length"]).any()
+    changed = (still["mel"] != view["mel"]).any(2)
+    assert changed[0, :60].all()
+    assert changed[1, :20].all()
+    assert not changed[0, 60:].any()
+    assert not changed[1, 20:].any()
+    heard = waves([3000, 900], extra=7)
+    other = elsewhere(rate=16000)(heard, draw(2))
+    assert torch.equal(other["length"], heard["length"])
+    assert not other["wave"][1, 900:].any()
+    with pytest.raises(ValueError, match="strength of 3"):
+        elsewhere(rate=16000, strength=3)
 
 
 def test_no_strength_leaves_a_crop():

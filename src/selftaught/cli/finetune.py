@@ -68,9 +68,10 @@ class Arguments(Common):
     (numbers: in all; transcribe, frames: clips), on the same draws, and scored on the same test rows."""
     draws: int = 3
     """Draws a point of the curve."""
-    views: Literal["mild", "plain", "masked", "augment"] = "mild"
+    views: Literal["mild", "plain", "masked", "augment"] | None = None
     """mild: crops and mirrors; plain: rows as they are, where a mirror image would be of another class (digits, letters); masked, of sounds: bands and stretches
-    of time hidden as well (SpecAugment); augment, for tasks of whole rows: changed as strongly as pretraining's views."""
+    of time hidden as well (SpecAugment); augment: changed as strongly as in pretraining (clips for transcribe and
+    frames: another voice, room and microphone).  Default: mild; transcribe: augment."""
     boxes: Literal["xyxy", "xywh", "cxcywh"] | None = None
     """detect: how a table's boxes are written (default: what the numbers allow, said aloud)."""
     ignore: tuple[int, ...] = ()

@@ -12,7 +12,7 @@ import torch
 from .. import tasks
 from ..core import Encoder, RequestError, random
 from ..core.listener import Listener
-from ..train.clips import PLAN, predictions, tune
+from ..train.clips import predictions, tune
 from ..train.finetune import Plan
 from ..train.precision import device_of
 from . import resample
@@ -55,7 +55,7 @@ def clip_curve(
     if max(budgets) > len(able):
         raise RequestError(f"{max(budgets)} clips are asked for, of {len(able)}.", f"Give at most {len(able)}.")
     held, places = (known, rows["test"]) if tested is None else (tested, np.arange(len(tested.answers)))
-    curve = _Curve(opener, known, able, (held, places), mode, plan or PLAN, seed, where, listener)
+    curve = _Curve(opener, known, able, (held, places), mode, plan or opener.plan, seed, where, listener)
     return curve.result(sorted(set(budgets)), draws)
 
 

@@ -25,7 +25,8 @@ from ..modalities.sound import ROW_VALUES
 from ..nets.listening import listening, noise
 from ..tasks import frames as frames_task
 from ..tasks import transcribe
-from ..train.clips import Clips
+from ..train.clips import PLAN, SPELLING, Clips
+from ..train.finetune import Plan
 from .dense import SPLIT
 from .fitting import Pool, pooled
 from .opening import open_encoders
@@ -57,8 +58,8 @@ class Spoken:
     def targets(self, places: np.ndarray, frames: Tensor) -> Ragged:
         return self.codes.take(torch.from_numpy(places))
 
-    def learnable(self, places: np.ndarray, frames: Tensor) -> np.ndarray:
-        return self.needed[places] <= frames.numpy()
+    def least(self, places: np.ndarray) -> np.ndarray:
+        return self.needed[places]
 
     def truth(self, places: np.ndarray) -> list[str]:
         return [self.texts[place] for place in places.tolist()]
@@ -78,8 +79,8 @@ class Labelled:
     def targets(self, places: np.ndarray, frames: Tensor) -> Tensor:
         return self.task.targets(self.truth(places), frames)
 
-    def learnable(self, places: np.ndarray, frames: Tensor) -> np.ndarray:
-        return frames.numpy() > 0
+    def least(self, places: np.ndarray) -> np.ndarray:
+        return np.ones(len(places), np.int64)
 
     def truth(self, places: np.ndarray) -> list[Segments]:
         return [self.segments[place] for place in places.tolist()]
@@ -200,10 +201,18 @@ class Opener:
         """The clips as `train.clips.tune` takes them, once the task is settled."""
         return (Spoken if self.spoken else Labelled)(found.sounds, found.answers, self.task)  # type: ignore[return-value]
 
+    @property
+    def plan(self) -> Plan:
+        """How the task is trained unless told otherwise."""
+        return SPELLING if self.spoken else PLAN
+
+    def frames(self, clips: Clips, places: np.ndarray) -> np.ndarray:
+        """(rows,) frames that the head says of some clips."""
+        return self.ear.count(lengths_of(clips.sounds)[places]) * getattr(self.task, "upsample", 1)
+
     def trainable(self, clips: Clips, train: np.ndarray) -> np.ndarray:
         """The places of `train` that have enough frames; how many have not is said.  DataError where none is left."""
-        frames = self.ear.count(lengths_of(clips.sounds)[train]) * getattr(self.task, "upsample", 1)
-        fits = clips.learnable(train, torch.from_numpy(frames))
+        fits = clips.least(train) <= self.frames(clips, train)
         if not fits.any():
             raise DataError(
                 "No training clip has as many frames as its transcript needs.", "Make several of each: --upsample 2."

@@ -14,7 +14,9 @@ from ..core import Kept, ModelError, RequestError
 from ..core.listener import Listener
 from ..nets.listening import listening
 from ..nets.weighted import WeightedStages
-from ..train.clips import PLAN, ClipModel, predictions, tune
+from ..train.clips import PLAN as PLAN
+from ..train.clips import SPELLING as SPELLING
+from ..train.clips import ClipModel, predictions, tune
 from ..train.finetune import Plan
 from ..train.precision import device_of
 from . import label_file, resample
@@ -83,7 +85,7 @@ def finetune_clips(
     train = opener.trainable(clips, rows["train"])
     model, history = tune(
         opener.encoder, fitted, clips, train, rows["validation"], ear=opener.ear, mode=mode,  # type: ignore[arg-type]
-        plan=replace(plan or PLAN, seed=seed), device=where, listener=listener,
+        plan=replace(plan or opener.plan, seed=seed), device=where, listener=listener,
     )  # fmt: skip
     held, places = (known, rows["test"]) if tested is None else (tested, np.arange(len(tested.answers)))
     done = _scored(model, opener, (known, train), (held, places), seed, where)
@@ -138,7 +140,7 @@ def _scored(
     }  # fmt: skip
     if isinstance(clips, Spoken):
         result |= {"normaliser": task.normaliser, "unknown_characters": int(clips.unknown[places].sum())}
-        short = ~clips.learnable(places, _frames(opener, clips, places))
+        short = clips.least(places) > opener.frames(clips, places)
         result["too_short_to_spell"] = int(short.sum())
         result["examples"] = [
             {"source": clips.sounds.names([place])[0], "written": a.text, "target": t}
@@ -148,13 +150,6 @@ def _scored(
             result["collapse"] = said
             opener.listener.say(said)
     return ClipFinetuned(model=model.cpu(), task=task, modality=opener.modality, result=result, tally=tally)
-
-
-def _frames(opener: Opener, clips, places: np.ndarray):
-    """(rows,) frames of some clips."""
-    import torch
-
-    return torch.from_numpy(opener.ear.count(lengths_of(clips.sounds)[places]) * getattr(opener.task, "upsample", 1))
 
 
 def _blind(opener: Opener, learned: tuple[Found, np.ndarray], clips, places: np.ndarray) -> tuple[str, list]:

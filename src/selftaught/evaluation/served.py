@@ -1,6 +1,6 @@
 """Tasks that are no label of a whole row, and who serves them: `finetune`, `load_model` and `predict` ask here.
 
-A module serves a kind of task (`Task.wants`) with PLAN, a function that finetunes, one that loads a model folder (None where it is not one of its own) and one that
+A module serves a kind of task (`Task.wants`) with a plan, a function that finetunes, one that loads a model folder (None where it is not one of its own) and one that
 predicts, all with the arguments that `finetune` and `predict` share.
 """
 
@@ -28,6 +28,8 @@ class Service:
     """The module that predicts, where it is another one."""
     also: tuple[str, ...] = ()
     """Of what tasks of whole rows take, what this one takes too."""
+    usual: str = "PLAN"
+    """The name of its plan."""
     curve: str = ""
     """The module and function that draw a label curve, "module:function"."""
 
@@ -37,7 +39,7 @@ class Service:
     @property
     def plan(self) -> Plan:
         """How it trains unless told otherwise."""
-        return self._get("PLAN")
+        return self._get(self.usual)
 
     @property
     def finetune(self) -> Callable[..., Any]:
@@ -74,7 +76,7 @@ SERVICES = {
     "answers": _SPANS,
     "pair": Service("pair_models", "pairs", also=("schedule", "layer_decay")),
     "text": Service("sequences", "sequences", ("beams", "length_penalty", "longest")),
-    "transcript": _CLIPS,
+    "transcript": replace(_CLIPS, usual="SPELLING"),
     "frames": replace(_CLIPS, options=()),
     "nothing": Service("cluster_models", "clusters"),
 }

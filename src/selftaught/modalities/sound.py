@@ -42,7 +42,7 @@ from ..views.clips import Clip, ToMel
 from ..views.compose import Compose
 from ..views.series import resample
 from ..views.sound import corruptions
-from ..views.spectrogram import Hide, joint_sound
+from ..views.spectrogram import Hide, elsewhere, joint_sound
 from . import Guess
 from ._voices import voices
 
@@ -219,6 +219,11 @@ class Sound:
     def masked(self, facts: Facts | None = None) -> Transform:
         """`mild` with parts hidden: two stretches of time of up to 15 % of each sound, and two ranges of as many bands where the encoder reads energies (SpecAugment)."""
         return Compose((Clip(self.context), Hide(self.front if facts is not None and facts.reads == "mel" else None)))
+
+    def elsewhere(self, *, tempo: bool = True) -> Transform:
+        """Whole sounds as another voice, room and microphone would have them, `tempo` included or not, with parts hidden."""
+        # Between the views of pretraining and BYOL-A's: chosen on continuous digits by a training speaker that was left out
+        return elsewhere(rate=self.rate, strength=0.7, tempo=tempo, hop=self.hop, floor=self.front.floor_log)
 
     def hears(self, lengths: np.ndarray) -> np.ndarray:
         """(N,) how much of sounds of `lengths` samples an encoder hears at once."""

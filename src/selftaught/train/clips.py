@@ -13,7 +13,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from ..core import Draw, Encoder, Ragged, Recipe, RequestError, Transform, View, random
+from ..core import Draw, Encoder, Ragged, Recipe, Transform, View, random
 from ..core.errors import AlarmError
 from ..core.listener import Listener
 from ..core.task import Task
@@ -31,7 +31,9 @@ from .precision import precision_for
 
 Mode = Literal["head", "full", "gradual", "lora"]
 PLAN = Plan(epochs=30, steps=300, batch=16)
-"""A clip holds many targets; the first hundreds of steps go by before anything but blanks is written."""
+"""Of labelled stretches: a clip holds many targets."""
+SPELLING = Plan(epochs=30, steps=600, batch=16, views="augment")
+"""Of transcripts: the first hundreds of steps go by before anything but blanks is written, and few voices are learned by heart unless they vary."""
 
 
 class Clips(Protocol):
@@ -46,8 +48,8 @@ class Clips(Protocol):
         """What `task.loss` compares the frames of some rows with; `frames` (rows,) is how many there are."""
         ...
 
-    def learnable(self, places: np.ndarray, frames: Tensor) -> np.ndarray:
-        """(rows,) bool: which can be learned with so many frames."""
+    def least(self, places: np.ndarray) -> np.ndarray:
+        """(rows,) the fewest frames with which some rows can be learned."""
         ...
 
     def truth(self, places: np.ndarray) -> list: ...
@@ -178,30 +180,40 @@ def _open(job: Tuning, stacked: list[list[nn.Parameter]], epoch: int, epochs: in
             module.eval()  # they are not folded back
 
 
-def _masks(job: Tuning) -> Transform | None:
-    """What hides parts of whole clips; None where nothing does.  RequestError for views that would move what is learned along the clip."""
-    if job.plan.views not in ("mild", "plain", "masked"):
-        raise RequestError(
-            f"--views {job.plan.views} cuts and stretches clips, whose {'text' if job.task.wants == 'transcript' else 'labels'} would no longer fit.",
-            "Take masked, mild or plain.",
+def _views(job: Tuning) -> Transform | None:
+    """What changes whole clips: "masked" hides parts, "augment" is another voice, room and microphone as well, and for transcripts another tempo."""
+    if job.plan.views == "augment":
+        tempo = job.task.wants == "transcript"
+        job.listener.say(
+            f"views: each clip as another voice, room{', tempo' * tempo} and microphone would have it, with parts hidden; --views mild leaves clips as they are."
         )
-    if job.plan.views != "masked":
-        return None
-    return Hide()
+        return job.data.sounds.modality.elsewhere(tempo=tempo)
+    return Hide() if job.plan.views == "masked" else None
+
+
+def _energies(ear: Listening, frames: np.ndarray, upsample: int, hop: int) -> Tensor:
+    """(rows,) log-mel frames, `hop` samples apart, of the shortest clips of which the head says so many `frames` (rows,)."""
+    tokens = -(-frames // upsample)
+    return torch.from_numpy(-(-(ear.first + (tokens - 1) * ear.stride) // hop))
 
 
 def _emitter(job: Tuning, train: np.ndarray) -> Callable[[np.ndarray, int], Emitted]:
     """(numbers of training rows, step) -> what the head says of them."""
     model, device, dtype = job.model, job.device, precision_for(job.device).dtype
     frozen = job.mode == "head" and not any(p.requires_grad for p in model.encoder.parameters())
-    masks, key = _masks(job), random.key(job.plan.seed, "clip views")
+    views, key = _views(job), random.key(job.plan.seed, "clip views")
     feed = Feed.of(model.encoder, job.data.sounds, train, device)
-    held = _held(model, feed) if frozen and masks is None else None
-    ids = torch.from_numpy(job.data.sounds.ids[train]).to(device)
+    held = _held(model, feed) if frozen and views is None else None
+    ids, least = torch.from_numpy(job.data.sounds.ids[train]).to(device), None
+    if feed.mels is not None:  # a quicker tempo leaves as many frames as the text needs
+        upsample, hop = getattr(job.task, "upsample", 1), job.data.sounds.modality.front.hop
+        least = _energies(model.ear, job.data.least(train), upsample, hop).to(device)
 
     def view_of(rows: np.ndarray, step: int) -> View:
         view = feed.view(rows)
-        return view if masks is None else masks(view, Draw(ids[torch.from_numpy(rows).to(device)], key, step, 0, 0.0))
+        if least is not None:
+            view = view.with_parts(least=least[torch.from_numpy(rows).to(device)])
+        return view if views is None else views(view, Draw(ids[torch.from_numpy(rows).to(device)], key, step, 0, 0.0))
 
     def emitted(rows: np.ndarray, step: int) -> Emitted:
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -266,7 +278,7 @@ def judged(model: ClipModel, task: Task, data: Clips, feed: Feed) -> tuple[Any, 
     total, rows = 0.0, 0
     for some, said in emissions(model, feed):
         places, frames = feed.rows[some], said.frames.cpu()
-        if (fits := data.learnable(places, frames)).any():
+        if (fits := data.least(places) <= frames.numpy()).any():
             at = torch.from_numpy(np.flatnonzero(fits))
             own = Emitted(said.logits[at.to(said.logits.device)], said.frames[at.to(said.frames.device)])
             targets = data.targets(places[fits], frames[at]).to(own.logits.device)

@@ -255,7 +255,8 @@ class Pitch:
 class Stretch:
     """Another tempo, the pitch as it was: time is stretched by a factor of `span`, straight lines between frames; lengths change.
 
-    `longest`: no row is stretched beyond so many frames, and none that is longer is cut."""
+    `longest`: no row is stretched beyond so many frames, and none that is longer is cut.  A view's part "least" (B,): frames below which a row is not
+    shortened, where it has as many."""
 
     span: tuple[float, float] = (0.8, 1.25)
     longest: int | None = None
@@ -268,6 +269,8 @@ class Stretch:
         factor = torch.exp(low + (high - low) * draw.uniform(self.purpose))
         frames = (length * factor).round().long().clamp_min(1)
         frames = frames if self.longest is None else torch.minimum(frames, length.clamp_min(self.longest))
+        if "least" in view.parts:
+            frames = torch.maximum(frames, torch.minimum(length, view["least"]))
         time = torch.arange(int(frames.max()) if len(frames) else 0, device=mel.device)
         ratio = (length.double() / frames)[:, None]
         place = torch.minimum(((time + 0.5) * ratio - 0.5).clamp_min(0), (length - 1).clamp_min(0)[:, None].double())
@@ -294,6 +297,52 @@ class Fade:
         return changed(view, mel + torch.lerp(ends[:, :1], ends[:, 1:], time)[..., None], self.floor)
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """A whole sound as another room, microphone and speaker would have it: `energies` for views that hold "mel", `waves` for those that hold waves."""
+
+    energies: Compose
+    waves: Compose
+
+    def __call__(self, view: View, draw: Draw) -> View:
+        return (self.energies if "mel" in view.parts else self.waves)(view, draw)
+
+
+def elsewhere(
+    *,
+    rate: int,
+    strength: float = 1.0,
+    tempo: bool = True,
+    low: float = 20.0,
+    high: float | None = None,
+    hop: float = 0.010,
+    floor: float = FLOOR,
+) -> Elsewhere:
+    """What another room, microphone, distance and speaker would change of a sound, without cutting it.
+
+    On frames: background (`MixUp`), equaliser, vocal tract, tempo, fading and masks, which cost little beside the front end; on waves: room, equaliser, noise,
+    gain.  `strength` scales them (1: of BYOL-A's order).  `tempo` False: nothing moves along the sound.  low, high, hop, floor: of the front end.
+    Raises ValueError for a strength beyond 0 to 2.
+    """
+    if not 0 <= strength <= 2:
+        raise ValueError(f"a strength of {strength} is not within 0 to 2")
+    s, top = strength, rate / 2 if high is None else high
+    room = Reverberate(rate, (0.1, 0.4), (-15.0, -3.0), chance=0.3 * s)
+    noise = Noise((10.0, 30.0), chance=0.5 * s)
+    steps: list[Transform] = [
+        MixUp(0.4 * s, low=low, high=top, hop=hop, floor=floor),
+        Filter(gain=6 * s, tilt=2 * s, low=low, high=top, floor=floor),
+        Warp((1 - 0.1 * s, 1 + 0.1 * s), low=low, high=top, floor=floor),
+    ]
+    if tempo:
+        steps.append(Stretch((1 - 0.1 * s, 1 + 0.1 * s), floor=floor))
+    steps += [Fade(10 * s, floor=floor), SpecAugment(band=0.15 * s, time=0.15 * s)]
+    return Elsewhere(
+        Compose(tuple(steps)),
+        Compose((room, Equalise(rate, gain=6 * s, tilt=2 * s), noise, Gain((-12 * s, 6 * s)))),
+    )
+
+
 def joint_sound(
     crop: Transform,
     to_mel: Transform | None = None,
@@ -305,26 +354,12 @@ def joint_sound(
     hop: float = 0.010,
     floor: float = FLOOR,
 ) -> Compose:
-    """The view of joint-embedding methods on sound: a crop, then what another room, microphone, distance and speaker would change.
+    """The view of joint-embedding methods on sound: a crop, then what another room, microphone, distance and speaker would change (`elsewhere`).
 
-    `crop` cuts raw waves; `to_mel` (None: the encoder reads waves) turns them into frames.  On frames: background (`MixUp`), equaliser, vocal tract,
-    tempo, fading and masks, which cost little beside the front end; on waves: room, equaliser, noise, gain.  `strength` scales them (1: of
-    BYOL-A's order).  Level and colour are always changed: four numbers of a clip often tell its speaker, and a view that keeps them teaches that.
-    low, high, hop, floor: of the front end.  Raises ValueError for a strength beyond 0 to 2.
+    `crop` cuts raw waves; `to_mel` (None: the encoder reads waves) turns them into frames.  Level and colour are always changed: four numbers of a clip often
+    tell its speaker, and a view that keeps them teaches that.  Raises ValueError for a strength beyond 0 to 2.
     """
-    if not 0 <= strength <= 2:
-        raise ValueError(f"a strength of {strength} is not within 0 to 2")
-    s, top = strength, rate / 2 if high is None else high
+    other = elsewhere(rate=rate, strength=strength, low=low, high=high, hop=hop, floor=floor)
     if to_mel is None:
-        room = Reverberate(rate, (0.1, 0.4), (-15.0, -3.0), chance=0.3 * s)
-        noise = Noise((10.0, 30.0), chance=0.5 * s)
-        return Compose((crop, room, Equalise(rate, gain=6 * s, tilt=2 * s), noise, Gain((-12 * s, 6 * s))))
-    steps: list[Transform] = [
-        MixUp(0.4 * s, low=low, high=top, hop=hop, floor=floor),
-        Filter(gain=6 * s, tilt=2 * s, low=low, high=top, floor=floor),
-        Warp((1 - 0.1 * s, 1 + 0.1 * s), low=low, high=top, floor=floor),
-        Stretch((1 - 0.1 * s, 1 + 0.1 * s), floor=floor),
-        Fade(10 * s, floor=floor),
-        SpecAugment(band=0.15 * s, time=0.15 * s),
-    ]
-    return Compose((crop, to_mel, *steps))
+        return Compose((crop, *other.waves.steps))
+    return Compose((crop, to_mel, *other.energies.steps))
