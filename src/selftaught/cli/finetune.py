@@ -56,7 +56,7 @@ class Arguments(Common):
     batch: int | None = None
     """Rows in a step (default: 64; detect, segment, transcribe and frames 16, tag, answer and similarity 32)."""
     lr: float | None = None
-    """Peak learning rate of the head (default: 0.001, with --lora 0.003; similarity: of the top layer); layers below learn more slowly."""
+    """Peak learning rate of the head (default: 0.001, with lora 0.003; transcribe, below 5 million parameters: 0.003; similarity: of the top layer); layers below learn more slowly."""
     layer_decay: float | None = None
     """Each layer below the head learns at this share of the one above it (default: 0.75; ULMFiT: 0.385)."""
     schedule: Literal["cosine", "one-cycle", "slanted-triangular"] | None = None

@@ -35,6 +35,9 @@ PLAN = Plan(epochs=30, steps=300, batch=16)
 SPELLING = Plan(epochs=30, steps=600, batch=16, views="augment")
 """Of transcripts: the first hundreds of steps go by before anything but blanks is written, and few voices are learned by heart unless they vary."""
 
+SMALL = 5_000_000
+"""Parameters up to which a network spells sooner at a rate of 3e-3 (sound-conv on 400 clips: LOG.md); published models are larger, and lose what they know at it."""
+
 
 class Clips(Protocol):
     """Sounds with what is to be found in them."""
@@ -116,7 +119,7 @@ def _train(job: Tuning, groups: list[dict], train: np.ndarray, validation: np.nd
     plan, device, model = job.plan, job.device, job.model
     batches = max(1, math.ceil(len(train) / plan.batch))
     epochs = max(plan.epochs, math.ceil(plan.steps / batches))
-    recipe = Recipe(batch=plan.batch, lr=plan.lr or (3e-3 if job.mode == "lora" else 1e-3), warmup=0.1)
+    recipe = Recipe(batch=plan.batch, lr=plan.lr or _rate(job), warmup=0.1)
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=device.type in ("cpu", "cuda"))
     emitted = _emitter(job, train)
     checked = None if validation is None or not len(validation) else Feed.of(model.encoder, job.data.sounds, validation, device)  # fmt: skip
@@ -162,6 +165,12 @@ def _train(job: Tuning, groups: list[dict], train: np.ndarray, validation: np.nd
     if kept is not None:
         model.load_state_dict(kept)
     return history
+
+
+def _rate(job: Tuning) -> float:
+    """The peak rate where none is asked for."""
+    small = job.task.wants == "transcript" and sum(p.numel() for p in job.model.parameters()) < SMALL
+    return 3e-3 if small or job.mode == "lora" else 1e-3
 
 
 def _state(task: Task, tally: Any) -> str:
