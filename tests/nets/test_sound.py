@@ -16,6 +16,7 @@ from selftaught.nets.mel import FLOOR, LogMel
 
 KINDS = {
     "sound-transformer": {"width": 16, "depth": 2, "heads": 2},
+    "sound-transformer, conv": {"width": 16, "depth": 2, "heads": 2, "stem": "conv"},
     "sound-conv": {"stem": 4, "widths": (4, 6), "blocks": (1, 2), "strides": (2, 1)},
 }
 
@@ -28,7 +29,7 @@ def clips(*lengths: int, seed: int = 0) -> View:
 
 def made(kind: str, **options):
     torch.manual_seed(0)
-    return build(kind, rate=8000, bands=16, **KINDS[kind], **options)
+    return build(kind.split(",")[0], rate=8000, bands=16, **KINDS[kind], **options)
 
 
 def by_hand(wave: np.ndarray, rate: int, bands: int) -> np.ndarray:
@@ -136,8 +137,9 @@ def test_batch_norm_counts_true_frames_only():
     torch.testing.assert_close(encoder.norm.running_var, 0.9 + 0.1 * true.var(1))
 
 
-def test_a_masked_token_says_nothing_of_what_it_hides():
-    encoder = made("sound-transformer").eval()
+@pytest.mark.parametrize("kind", ["sound-transformer", "sound-transformer, conv"])
+def test_a_masked_token_says_nothing_of_what_it_hides(kind):
+    encoder = made(kind).eval()
     view = clips(1900)
     other = view.with_parts(wave=view["wave"].clone())
     other["wave"][:, 640:800] += 1  # within the third token's frames and those that reach into it
@@ -163,6 +165,10 @@ def test_what_does_not_fit_is_said():
         encoder(View("sound", parts={"mel": torch.zeros(1, 5, 20), "length": torch.tensor([5])}))
     with pytest.raises(RequestError, match="another kind"):
         encoder(View("image", parts={"pixels": torch.zeros(1, 3, 8, 8)}))
+    with pytest.raises(ValueError, match="not 3"):
+        made("sound-transformer, conv", stack=3)
+    with pytest.raises(ValueError, match="what comes"):
+        made("sound-transformer, conv", causal=True)
     with pytest.raises(RequestError, match="3 means"):
         build("sound-conv", bands=16, mean=(0.0,) * 3)
 

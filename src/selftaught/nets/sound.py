@@ -6,7 +6,8 @@ true length alone: padding is silenced before every operation that reaches acros
 
 from __future__ import annotations
 
-from typing import ClassVar
+from itertools import pairwise
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn as nn
@@ -67,89 +68,6 @@ def stacked(x: Tensor, frames: Tensor, stack: int) -> tuple[Tensor, Tensor]:
     return x.unflatten(1, (-1, stack)).flatten(2), torch.div(frames + stack - 1, stack, rounding_mode="floor")
 
 
-class SoundTransformer(Encoder):
-    """Stretches of `stack` frames of log-mel energies through pre-norm blocks; (B, width) is the mean of the valid ones.
-
-    Positions are sines and cosines, so any length goes.  (The shape of BEST-RQ's and of the keyword transformer's input: Chiu et al. 2022, Berg et al. 2021.)
-    """
-
-    kind: ClassVar[str] = "sound-transformer"
-    modality: ClassVar[str] = "sound"
-    reads: ClassVar[str] = "mel"
-
-    rate: int = 16000
-    """Samples a second."""
-    bands: int = 64
-    """Mel bands."""
-    window: float = 0.025
-    """Seconds of a frame."""
-    hop: float = 0.010
-    """Seconds between frames."""
-    stack: int = 4
-    """Frames in a token."""
-    width: int = 128
-    """Width of a token."""
-    depth: int = 4
-    """Number of blocks."""
-    heads: int = 4
-    """Attention heads; they divide the width."""
-    mlp: float = 4.0
-    """Hidden width of a block's two-layer network, in widths."""
-    mean: tuple[float, ...] = (0.0,)
-    """Of the data set's log-mel energies: one number, or one a band."""
-    std: tuple[float, ...] = (1.0,)
-    """Of the data set's log-mel energies: one number, or one a band."""
-    causal: bool = False
-    """Whether a token sees only what came before it, in the representation too: set by methods that train so."""
-    eps: float = 1e-6
-    """Of the layer norms."""
-    dropout: float = 0.0
-    """On embedded tokens and residual branches."""
-
-    def __post_init__(self):
-        if self.stack < 1:
-            raise ValueError(f"{self.stack} frames in a token: at least 1")
-        self.hearing = Hearing(LogMel(self.rate, self.bands, window=self.window, hop=self.hop), self.mean, self.std)
-        self.project = nn.Linear(self.stack * self.bands, self.width)
-        nn.init.xavier_uniform_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
-        self.mask_token = nn.Parameter(0.02 * torch.randn(self.width))
-        self.blocks = Blocks(
-            self.width, self.depth, self.heads, grid=(64,), mlp=self.mlp, eps=self.eps, dropout=self.dropout
-        )
-
-    @property
-    def can(self) -> frozenset[str]:
-        return frozenset({"tokens", "mask", "causal", "stages"})
-
-    @property
-    def dim(self) -> int:
-        return self.width
-
-    def tokenize(self, view: View) -> Tokens:
-        """(B, t, width), t = ceil(frames / stack), valid where the token reaches into the row; "masked" (B, t) puts the mask token in."""
-        x, frames = self.hearing(view)
-        x, count = stacked(x, frames, self.stack)
-        tokens = replace_masked(self.project(x), self.mask_token, part(view, "masked"))
-        return Tokens(tokens, within(tokens.shape[1], count), grid=(tokens.shape[1],))
-
-    def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
-        return self.blocks(tokens, causal or self.causal)
-
-    def features(self, view: View) -> list[Tokens]:
-        """The tokens after every block: `depth` stages of one length and width."""
-        return self.blocks.stages(self.tokenize(view), self.causal)
-
-    def pool(self, tokens: Tokens) -> Tensor:
-        """(B, width): the mean of the valid tokens."""
-        return tokens.mean()
-
-    def layers(self) -> list[list[nn.Parameter]]:
-        positions, *blocks = self.blocks.layers()
-        stem = [p for name, p in self.named_parameters() if not name.startswith("blocks.")]
-        return [stem + positions, *blocks]
-
-
 class OverTime(BatchNorm1d):
     """Batch norm of (B, C, T, F) over the frames that are there (`keep` (B, T)); 0 where there is none."""
 
@@ -188,6 +106,138 @@ class SoundBlock(nn.Module):
         y = F.relu(self.norm1(self.conv1(x), keep))
         y = self.norm2(self.conv2(y), keep) + self.widen(x)
         return F.relu(y) * keep[:, None, :, None].to(y.dtype), keep
+
+
+class Subsampling(nn.Module):
+    """(B, T, bands) energies and (B,) frames -> (B, ceil(T / stack), width) and how many of these are each row's: a convolution over time and pitch, then residual
+    blocks that halve both, as often as `stack` says (after the convolutional subsampling of Conformer, Gulati et al. 2020).  Batch norm counts true frames only."""
+
+    def __init__(self, bands: int, stack: int, width: int, channels: int = 32):
+        super().__init__()
+        halvings = stack.bit_length() - 1
+        if 2**halvings != stack or halvings < 1:
+            raise ValueError(f"stem = conv halves time again and again: stack is 2, 4 or 8, not {stack}")
+        self.conv, self.norm = nn.Conv2d(1, channels, 5, (1, 2), 2, bias=False), OverTime(channels)
+        widths = [channels * 2 ** max(0, k) for k in range(-1, halvings)]
+        self.blocks = nn.ModuleList(SoundBlock(one, two, (2, 2)) for one, two in pairwise(widths))
+        for _ in range(1 + halvings):
+            bands = -(-bands // 2)
+        self.project = nn.Linear(widths[-1] * bands, width)
+        start(self)
+
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        keep = within(x.shape[1], frames)
+        x = F.relu(self.norm(self.conv(x[:, None].to(self.conv.weight.dtype)), keep))
+        for block in self.blocks:
+            x, keep = block(x, keep)
+        return self.project(x.permute(0, 2, 1, 3).flatten(2)), keep.sum(1)
+
+
+def start(net: nn.Module) -> None:
+    """Fresh weights of residual networks over time and pitch."""
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(m, SoundBlock):
+            nn.init.constant_(m.norm2.weight, 0.5)
+
+
+class SoundTransformer(Encoder):
+    """Stretches of `stack` frames of log-mel energies through pre-norm blocks; (B, width) is the mean of the valid ones.
+
+    Positions are sines and cosines, so any length goes.  `stem` "conv" looks over time and pitch before (Subsampling): of what a view hides it sees nothing, since energies
+    under the mask are replaced by their mean; but a token then knows its neighbours' frames, so methods that drop tokens or predict the next refuse it.  (The shape of BEST-RQ's and of the keyword transformer's input: Chiu et al. 2022, Berg et al. 2021.)
+    """
+
+    kind: ClassVar[str] = "sound-transformer"
+    modality: ClassVar[str] = "sound"
+    reads: ClassVar[str] = "mel"
+
+    rate: int = 16000
+    """Samples a second."""
+    bands: int = 64
+    """Mel bands."""
+    window: float = 0.025
+    """Seconds of a frame."""
+    hop: float = 0.010
+    """Seconds between frames."""
+    stack: int = 4
+    """Frames in a token."""
+    width: int = 128
+    """Width of a token."""
+    depth: int = 4
+    """Number of blocks."""
+    heads: int = 4
+    """Attention heads; they divide the width."""
+    mlp: float = 4.0
+    """Hidden width of a block's two-layer network, in widths."""
+    mean: tuple[float, ...] = (0.0,)
+    """Of the data set's log-mel energies: one number, or one a band."""
+    std: tuple[float, ...] = (1.0,)
+    """Of the data set's log-mel energies: one number, or one a band."""
+    causal: bool = False
+    """Whether a token sees only what came before it, in the representation too: set by methods that train so."""
+    stem: Literal["stack", "conv"] = "stack"
+    """stack: a linear layer over the frames of a token; conv: convolutions over time and pitch, for speech that is to be written down."""
+    eps: float = 1e-6
+    """Of the layer norms."""
+    dropout: float = 0.0
+    """On embedded tokens and residual branches."""
+
+    def __post_init__(self):
+        if self.stack < 1:
+            raise ValueError(f"{self.stack} frames in a token: at least 1")
+        self.hearing = Hearing(LogMel(self.rate, self.bands, window=self.window, hop=self.hop), self.mean, self.std)
+        if self.stem == "conv":
+            if self.causal:
+                raise ValueError("stem = conv hears a little of what comes: causal needs stem = stack")
+            self.project: nn.Module = Subsampling(self.bands, self.stack, self.width)
+        else:
+            self.project = nn.Linear(self.stack * self.bands, self.width)
+            nn.init.xavier_uniform_(self.project.weight)
+            nn.init.zeros_(self.project.bias)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(self.width))
+        self.blocks = Blocks(
+            self.width, self.depth, self.heads, grid=(64,), mlp=self.mlp, eps=self.eps, dropout=self.dropout
+        )
+
+    @property
+    def can(self) -> frozenset[str]:
+        return frozenset({"tokens", "stages"} | ({"mask", "causal"} if self.stem == "stack" else set()))
+
+    @property
+    def dim(self) -> int:
+        return self.width
+
+    def tokenize(self, view: View) -> Tokens:
+        """(B, t, width), t = ceil(frames / stack), valid where the token reaches into the row; "masked" (B, t) puts the mask token in."""
+        x, frames = self.hearing(view)
+        hidden = part(view, "masked")
+        if isinstance(self.project, Subsampling):
+            if hidden is not None:
+                x = x.masked_fill(hidden.repeat_interleave(self.stack, 1)[:, : x.shape[1], None], 0.0)
+            tokens, count = self.project(x, frames)
+        else:
+            x, count = stacked(x, frames, self.stack)
+            tokens = self.project(x)
+        tokens = replace_masked(tokens, self.mask_token, hidden)
+        return Tokens(tokens, within(tokens.shape[1], count), grid=(tokens.shape[1],))
+
+    def trunk(self, tokens: Tokens, causal: bool = False) -> Tokens:
+        return self.blocks(tokens, causal or self.causal)
+
+    def features(self, view: View) -> list[Tokens]:
+        """The tokens after every block: `depth` stages of one length and width."""
+        return self.blocks.stages(self.tokenize(view), self.causal)
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """(B, width): the mean of the valid tokens."""
+        return tokens.mean()
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        positions, *blocks = self.blocks.layers()
+        stem = [p for name, p in self.named_parameters() if not name.startswith("blocks.")]
+        return [stem + positions, *blocks]
 
 
 class SoundConv(Encoder):
@@ -236,11 +286,7 @@ class SoundConv(Encoder):
                 stage.append(SoundBlock(inputs, width, (stride, 2) if number == 0 else (1, 1)))
                 inputs = width
             self.stages.append(stage)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(m, SoundBlock):
-                nn.init.constant_(m.norm2.weight, 0.5)
+        start(self)
 
     @property
     def can(self) -> frozenset[str]:
