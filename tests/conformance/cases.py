@@ -41,10 +41,12 @@ class Case:
     modality: str
     given: tuple[tuple[str, Any], ...] = ()
     """Options other than the defaults."""
+    network: tuple[tuple[str, Any], ...] = ()
+    """Options of the encoder other than TINY's."""
 
     @property
     def name(self) -> str:
-        return "-".join([self.method, self.modality, *(f"{k}={v}" for k, v in self.given)])
+        return "-".join([self.method, self.modality, *(f"{k}={v}" for k, v in (*self.given, *self.network))])
 
     def make(self, rows: int = ROWS, dtype: torch.dtype = torch.float64, **options) -> tuple[Method, Batch]:
         """A fresh method, set up and in train mode, and its views of the first rows of the toy set."""
@@ -53,7 +55,7 @@ class Case:
         cls = methods.find(self.method)
         facts = Facts(rows=rows, modality=modality, sample=view)
         torch.manual_seed(1)
-        method = cls(**options).setup(encoder(facts, cls.needs), facts).to(dtype)
+        method = cls(**options).setup(encoder(facts, cls.needs, **dict(self.network)), facts).to(dtype)
         dropout.switch_on(method, 0.0)  # processes and micro-batches drop different numbers: they are compared without
         index = torch.arange(rows)
         views = [
@@ -91,9 +93,9 @@ def toy(name: str, rows: int) -> tuple[Any, View]:
     return modality, Dataset.from_arrays(payloads, modality).fetch(np.arange(rows))
 
 
-def encoder(facts: Facts, needs: frozenset[str]) -> Encoder:
+def encoder(facts: Facts, needs: frozenset[str], **options) -> Encoder:
     kind = "tokens" if needs & {"tokens", "mask", "causal"} else "stem" if "stem" in needs else "plain"
-    return facts.modality.encoder(facts, needs, None, **TINY[facts.modality.name][kind])
+    return facts.modality.encoder(facts, needs, None, **TINY[facts.modality.name][kind], **options)
 
 
 def lifted(view: View, dtype: torch.dtype) -> View:

@@ -27,7 +27,12 @@ def distributed() -> list[Case]:
     ]
     more += [("ibot", "text", "shared", False), ("distil", "series", "error", "smooth")]
     more += [(method, modality, "norm", "layer") for method in ("simclr", "byol") for modality in ("text", "series")]
-    return [*cases(), *(Case(method, modality, ((option, value),)) for method, modality, option, value in more)]
+    convolved = [Case(method, "sound", network=(("stem", "conv"),)) for method in ("simmim", "best-rq", "data2vec")]
+    return [
+        *cases(),
+        *convolved,
+        *(Case(method, modality, ((option, value),)) for method, modality, option, value in more),
+    ]
 
 
 def accumulates(case: Case) -> bool:

@@ -46,8 +46,11 @@ class Facts:
         if self.sample is None:
             raise ValueError("this method sizes its head by an example: give Facts(sample=a raw view of a few rows)")
         view = transform(self.sample, Draw(torch.arange(len(self.sample))))
+        was = encoder.training
+        encoder.eval()  # running statistics begin with the first step
         with torch.no_grad():
             tokens = encoder.tokenize(view)
+        encoder.train(was)
         return tokens, self.modality.target(view, tokens.grid)
 
 
