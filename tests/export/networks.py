@@ -17,6 +17,7 @@ OPTIONS = {
     "series transformer": ("series-transformer", {"channels": 2, "width": 16, "depth": 1, "heads": 2}),
     "series convolutions": ("series-conv", {"channels": 2, "width": 16}),
     "sound transformer": ("sound-transformer", {"rate": 4000, "bands": 8, "width": 16, "depth": 1, "heads": 2}),
+    "sound transformer, stem of convolutions": ("sound-transformer", {"rate": 4000, "bands": 8, "width": 16, "depth": 1, "heads": 2, "stem": "conv"}),
     "sound convolutions": ("sound-conv", {"rate": 4000, "bands": 8, "stem": 4, "widths": (4, 8), "blocks": (1, 1), "strides": (2, 1)}),
     "patch code": ("patch-code", {"size": (16, 16), "patch": (4, 5), "filters": (16, 16), "atoms": (64, 64), "width": (16, 16), "cells": (2, 2), "outputs": 24}),
 }  # fmt: skip
