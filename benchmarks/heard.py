@@ -52,7 +52,7 @@ def _factors(held: dict | None) -> str:
     columns = list(dict.fromkeys(k["column"] for cell in cells.values() for k in cell["keeps"]))
     lines = [
         head, "",
-        f"{held['about']['rows']} words made with espeak-ng, {held['about']['minutes']:g} minutes and {held['about']['seeds']} seeds a method, by `selftaught compare`: the accuracy of linear probes of all "
+        f"{held['about']['rows']} words made with espeak-ng, {_minutes(held)} and {held['about']['seeds']} seeds a method, by `selftaught compare`: the accuracy of linear probes of all "
         "labels on the same test clips. The styles are pitch and tempo that were planted, not emotions.", "",
         f"| method | word | {' | '.join(columns)} | commit |", f"|{'---|' * (len(columns) + 3)}",
     ]  # fmt: skip
@@ -69,6 +69,11 @@ def _any(cell: dict) -> dict:
     return next(r for r in cell["rows"] if (r["probe"], r["labels_per_class"]) == ("linear", "all"))
 
 
+def _minutes(held: dict) -> str:
+    minutes = held["about"]["minutes"]
+    return f"{minutes:g} minute{'s' * (minutes != 1)}"
+
+
 def _mean(cell: dict) -> float:
     return _any(cell)["mean"]
 
@@ -79,7 +84,7 @@ def _instruments(held: dict | None) -> str:
         return f"{head}\n\n`benchmarks/instruments.py` is not run yet."
     budget = held["about"]["labels_per_class"]
     cells = {name: cell for name, cell in held["cells"].items() if cell.get("rows")}
-    lines = [head, "", f"{held['about']['minutes']:g} minutes and {held['about']['seeds']} seeds a method; accuracy on 100 clips. Pretraining from scratch is known to need far more.", "",
+    lines = [head, "", f"{_minutes(held)} and {held['about']['seeds']} seeds a method; accuracy on 100 clips. Pretraining from scratch is known to need far more.", "",
              f"| method | all labels | {budget} a class | commit |", "|---|---|---|---|"]  # fmt: skip
     for name, cell in sorted(cells.items(), key=lambda item: -_mean(item[1])):
         few = next((r for r in cell["rows"] if (r["probe"], r["labels_per_class"]) == ("linear", budget)), None)
